@@ -1,0 +1,80 @@
+//! Where a repository is stored: a small door with one contract for every implementation.
+//!
+//! # Order and consistency
+//! A finished [`Storage::put`] is durable, and every later get, size and list of any client sees
+//! the object whole. An object is never seen in part and never changes.
+//!
+//! # Create-only
+//! `put` never replaces an object. [`StorageErrorKind::AlreadyThere`] says that *an* object of that
+//! name exists, not that somebody else wrote it: after a lost answer it may be one's own. Callers
+//! whose name is the hash of the content take it as success; others read it back and compare.
+//!
+//! # Names
+//! `/`-separated, relative to the repository's root: `config`, `data/ab/<id>`, `longshore/jobs/..`.
+//! No empty, `.` or `..` component, no leading slash, ASCII letters, digits, `-`, `_`, `.` only.
+
+use std::fmt;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+mod body;
+mod error;
+
+pub use body::Body;
+pub use error::{StorageError, StorageErrorKind};
+
+/// One listed object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Full name, relative to the repository's root.
+    pub name: String,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Objects in no promised order.
+    pub entries: Vec<Entry>,
+    /// Where to go on; `None` after the last page.
+    pub next: Option<String>,
+}
+
+/// The storage of one repository.
+#[async_trait]
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// For people: the place in restic's notation, without secrets.
+    fn location(&self) -> String;
+
+    /// Creates `name` with `body`, durable when it returns.
+    ///
+    /// # Errors
+    /// `AlreadyThere` if an object of that name exists; it is left as it is.
+    async fn put(&self, name: &str, body: Body) -> Result<(), StorageError>;
+
+    /// The bytes of `range` (the whole object without one), exactly as many as asked for.
+    ///
+    /// # Errors
+    /// `NotFound`; `OutOfRange` if the object ends before `range` does.
+    async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Bytes, StorageError>;
+
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn size(&self, name: &str) -> Result<u64, StorageError>;
+
+    /// One page of the objects whose names start with `prefix` (a whole component: ends in `/`, or
+    /// is empty), at any depth. `from` is the `next` of the page before. A prefix without objects
+    /// is an empty page, not an error.
+    async fn list(&self, prefix: &str, from: Option<&str>) -> Result<Page, StorageError>;
+
+    /// Deletes `name`. Deleting what is not there is success.
+    async fn delete(&self, name: &str) -> Result<(), StorageError>;
+
+    /// Makes the place ready for a new repository (directories, container).
+    async fn create(&self) -> Result<(), StorageError>;
+}
