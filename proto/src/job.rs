@@ -1,0 +1,221 @@
+//! What is asked for: submissions (JSON), and how a job ends.
+
+use serde::{Deserialize, Serialize};
+
+use crate::handles::UnixTime;
+use crate::id::{Id, JobId};
+use crate::name::RawName;
+
+/// One piece of work, as a client submits it (JSON, so that any AMQP client can).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Submission {
+    /// The job's id, chosen by the submitter so that it can follow.
+    pub job: JobId,
+    /// The id in the config of the repository that is meant.
+    pub repository: Id,
+    /// Submissions with the same key are the same job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// The workers that shall do it.
+    #[serde(default = "default_pool")]
+    pub pool: String,
+    /// When it was submitted.
+    pub submitted_at: UnixTime,
+    /// What to do.
+    pub request: Request,
+}
+
+fn default_pool() -> String {
+    "default".to_owned()
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Request {
+    /// Make a snapshot.
+    Backup(Box<BackupRequest>),
+    /// Write a snapshot's content back.
+    Restore(Box<RestoreRequest>),
+    /// Read packs and compare them with the index.
+    Check(CheckRequest),
+}
+
+/// Make a snapshot of a data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackupRequest {
+    /// The top of the snapshot's tree, down to the targets.
+    pub targets: Vec<TargetNode>,
+    /// The snapshot's `paths`: absolute, cleaned, as given.
+    pub paths: Vec<RawName>,
+    /// The snapshot's `hostname`.
+    pub hostname: String,
+    /// The snapshot's `username`.
+    pub username: String,
+    /// The snapshot's `uid`; 0 is left out there.
+    pub uid: u32,
+    /// The snapshot's `gid`; 0 is left out there.
+    pub gid: u32,
+    /// The snapshot's `tags`, as given.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// The snapshot's `time`; the start of the job without it.
+    #[serde(default)]
+    pub time: Option<UnixTime>,
+    /// The named time zone in which times are written, such as `Europe/Berlin`, as the submitter has it.
+    pub zone: String,
+    /// What the source leaves out, in the source's own words (for files: `sources::files::exclude::ExcludeRules`).
+    #[serde(default)]
+    pub source_options: serde_json::Value,
+    /// The snapshot's `excludes`.
+    #[serde(default)]
+    pub excludes: Vec<String>,
+    /// With what to compare.
+    #[serde(default)]
+    pub parent: ParentChoice,
+    /// A data set that is empty where its parent was not is taken as it is.
+    #[serde(default)]
+    pub allow_empty: bool,
+    /// How much one task may do before it reports a split.
+    #[serde(default)]
+    pub budget: Budget,
+    /// How much is compressed: `off`, `fastest`, `auto`, `better`, `max`.
+    #[serde(default = "default_compression")]
+    pub compression: String,
+    /// Access times are kept, not replaced by modification times.
+    #[serde(default)]
+    pub with_atime: bool,
+    /// A file whose ctime alone differs is not read again.
+    #[serde(default)]
+    pub ignore_ctime: bool,
+    /// A file whose inode (or ctime) alone differs is not read again.
+    #[serde(default)]
+    pub ignore_inode: bool,
+    /// Target size of a pack in bytes.
+    #[serde(default = "default_pack_size")]
+    pub pack_size: u64,
+    /// Targets that the submitter did not find; each counts as a source that could not be read.
+    #[serde(default)]
+    pub missing_targets: Vec<RawName>,
+}
+
+fn default_compression() -> String {
+    "auto".to_owned()
+}
+
+fn default_pack_size() -> u64 {
+    16 << 20
+}
+
+/// One entry of the snapshot's tree at or above a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetNode {
+    /// Name in the snapshot's tree.
+    pub name: RawName,
+    /// Absolute path in the source.
+    pub source: RawName,
+    /// Targets below; empty for a target.
+    #[serde(default)]
+    pub children: Vec<TargetNode>,
+}
+
+/// With which snapshot unchanged files are looked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParentChoice {
+    /// The newest of the same host and paths.
+    #[default]
+    Newest,
+    /// This one.
+    Snapshot(Id),
+    /// None: everything is read.
+    None,
+}
+
+/// How much one archive task may do before it stops and reports a split (DESIGN 3.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Budget {
+    /// Entries that are new or changed.
+    pub changed_entries: u64,
+    /// Entries in all.
+    pub entries: u64,
+    /// Bytes of files that are new or changed.
+    pub bytes: u64,
+    /// Length of one byte range of a large file.
+    pub range_bytes: u64,
+    /// Files longer than this are read in ranges.
+    pub range_threshold_bytes: u64,
+    /// After this many seconds the current file is finished and the rest reported.
+    pub soft_deadline_seconds: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            changed_entries: 10_000,
+            entries: 200_000,
+            bytes: 1 << 30,
+            range_bytes: 1 << 30,
+            range_threshold_bytes: 2 << 30,
+            soft_deadline_seconds: 120,
+        }
+    }
+}
+
+/// Write a snapshot's content back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreRequest {
+    /// The snapshot.
+    pub snapshot: Id,
+    /// The subfolder inside the snapshot; empty for all.
+    pub path: RawName,
+    /// Absolute path of the directory to write into.
+    pub target: RawName,
+    /// Only what one of these patterns matches; empty for all.
+    #[serde(default)]
+    pub include: Vec<String>,
+    /// Not what one of these patterns matches.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Remove what the snapshot has not.
+    #[serde(default)]
+    pub delete: bool,
+    /// Leave holes for runs of zeros.
+    #[serde(default)]
+    pub sparse: bool,
+    /// Say what would be done, and write nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Read packs and compare them with the index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckRequest {
+    /// The packs to read; all without it.
+    #[serde(default)]
+    pub packs: Option<Vec<Id>>,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum JobOutcome {
+    /// The snapshot is committed and was read back.
+    Done {
+        /// The snapshot.
+        snapshot: Id,
+    },
+    /// No snapshot, and why.
+    Failed {
+        /// One sentence for people.
+        reason: String,
+    },
+    /// Cancelled by a person.
+    Cancelled,
+    /// The repository lock had a gap: everything goes on as a new job.
+    Superseded {
+        /// The job that goes on.
+        by: JobId,
+    },
+}
