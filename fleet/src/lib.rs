@@ -1,1 +1,6 @@
-//! placeholder
+//! How work travels: the task queue, the job state, and the real clock and randomness.
+
+pub mod queue;
+pub mod state;
+pub mod clock;
+pub mod rand;

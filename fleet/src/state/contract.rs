@@ -1,0 +1,113 @@
+//! What every job state must do. Run by each implementation with a maker of fresh, empty states.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::handles::UnixTime;
+use proto::id::{Id, JobId, WorkerId};
+
+use super::{Heartbeat, JobState, Position};
+
+/// Runs the whole suite.
+pub async fn run<S: JobState>(make: impl Fn() -> S) {
+    keeps_the_first_generation(&make()).await;
+    reads_reports_in_order(&make()).await;
+    waits_for_a_report(&make()).await;
+    trims_what_was_read(&make()).await;
+    knows_blobs_by_repository(&make()).await;
+    registers_workers(&make()).await;
+    remembers_cancel(&make()).await;
+    counts_starts_by_worker(&make()).await;
+}
+
+fn job(name: &str) -> JobId {
+    JobId::new(name).expect("a job id")
+}
+
+fn worker(name: &str) -> WorkerId {
+    WorkerId::new(name).expect("a worker id")
+}
+
+async fn keeps_the_first_generation<S: JobState>(state: &S) {
+    assert_eq!(state.generation(&job("j")).await.expect("generation"), None);
+    assert_eq!(state.open_job(&job("j"), 7).await.expect("open"), 7);
+    assert_eq!(state.open_job(&job("j"), 8).await.expect("open"), 7);
+    assert_eq!(state.generation(&job("j")).await.expect("generation"), Some(7));
+    state.close_job(&job("j")).await.expect("close");
+    assert_eq!(state.generation(&job("j")).await.expect("generation"), None);
+}
+
+async fn read<S: JobState>(state: &S, after: &Position, limit: usize) -> Vec<(Position, Bytes)> {
+    state.read_reports(&job("j"), after, limit, Duration::ZERO).await.expect("read")
+}
+
+async fn reads_reports_in_order<S: JobState>(state: &S) {
+    for text in ["a", "b", "c"] {
+        state.append_report(&job("j"), Bytes::from_static(text.as_bytes())).await.expect("append");
+    }
+    state.append_report(&job("other"), Bytes::from_static(b"x")).await.expect("append");
+    let first = read(state, &Position::default(), 2).await;
+    assert_eq!(first.iter().map(|(_, report)| &report[..]).collect::<Vec<_>>(), [b"a", b"b"]);
+    let rest = read(state, &first[1].0, 10).await;
+    assert_eq!(rest.iter().map(|(_, report)| &report[..]).collect::<Vec<_>>(), [b"c"]);
+    assert!(read(state, &rest[0].0, 10).await.is_empty());
+}
+
+async fn waits_for_a_report<S: JobState>(state: &S) {
+    let job = job("j");
+    let waiting = state.read_reports(&job, &Position(0, 0), 1, Duration::from_secs(10));
+    let appending = state.append_report(&job, Bytes::from_static(b"late"));
+    let (reports, appended) = futures::join!(waiting, appending);
+    appended.expect("append");
+    assert_eq!(reports.expect("read").len(), 1);
+    let none = state.read_reports(&job, &Position(u64::MAX, 0), 1, Duration::from_millis(10)).await.expect("read");
+    assert!(none.is_empty());
+}
+
+async fn trims_what_was_read<S: JobState>(state: &S) {
+    for text in ["a", "b"] {
+        state.append_report(&job("j"), Bytes::from_static(text.as_bytes())).await.expect("append");
+    }
+    let reports = read(state, &Position::default(), 10).await;
+    state.trim_reports(&job("j"), &reports[0].0).await.expect("trim");
+    assert_eq!(read(state, &Position::default(), 10).await, reports[1..]);
+}
+
+async fn knows_blobs_by_repository<S: JobState>(state: &S) {
+    let (one, two) = (Id::of(b"one"), Id::of(b"two"));
+    state.add_known_blobs(&one, &[1, 2, u64::MAX]).await.expect("add");
+    assert_eq!(state.known_blobs(&one, &[2, 3, u64::MAX]).await.expect("known"), [true, false, true]);
+    assert_eq!(state.known_blobs(&two, &[2]).await.expect("known"), [false]);
+    assert!(state.known_blobs(&one, &[]).await.expect("known").is_empty());
+}
+
+async fn registers_workers<S: JobState>(state: &S) {
+    let heartbeat = Heartbeat {
+        worker: worker("w1"),
+        pool: "p".to_owned(),
+        slots: 2,
+        holds: vec![(Id::of(b"task"), 0)],
+        draining: false,
+        said_at: UnixTime::from_seconds(1),
+    };
+    state.heartbeat(&heartbeat).await.expect("heartbeat");
+    assert_eq!(state.workers().await.expect("workers"), [heartbeat]);
+    state.deregister(&worker("w1")).await.expect("deregister");
+    assert!(state.workers().await.expect("workers").is_empty());
+}
+
+async fn remembers_cancel<S: JobState>(state: &S) {
+    assert!(!state.cancel_requested(&job("j")).await.expect("cancel"));
+    state.request_cancel(&job("j")).await.expect("cancel");
+    assert!(state.cancel_requested(&job("j")).await.expect("cancel"));
+}
+
+async fn counts_starts_by_worker<S: JobState>(state: &S) {
+    let (job, task) = (job("j"), Id::of(b"task"));
+    assert!(state.note_start(&job, &task, 0, &worker("w1")).await.expect("start").is_empty());
+    assert!(state.note_start(&job, &task, 0, &worker("w1")).await.expect("start").is_empty());
+    assert_eq!(state.note_start(&job, &task, 0, &worker("w2")).await.expect("start"), [worker("w1")]);
+    assert!(state.note_start(&job, &task, 1, &worker("w2")).await.expect("start").is_empty(), "another round");
+    state.take_back_start(&job, &task, 0, &worker("w1")).await.expect("back");
+    assert!(state.note_start(&job, &task, 0, &worker("w2")).await.expect("start").is_empty());
+}
