@@ -1,1 +1,3 @@
-//! placeholder
+//! Accepts jobs, splits data sets, publishes tasks, collects reports, assembles trees, commits snapshots.
+
+pub mod job;

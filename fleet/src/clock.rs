@@ -12,7 +12,7 @@ pub struct SystemClock {
 
 impl SystemClock {
     /// A clock whose monotonic time starts now.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the machine for the time")]
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that asks the machine for the time")]
     pub fn new() -> Self {
         Self { started: Instant::now() }
     }
@@ -25,7 +25,7 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the machine for the time")]
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that asks the machine for the time")]
     fn now(&self) -> UnixTime {
         match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(after) => UnixTime::default().plus(after),
@@ -41,7 +41,7 @@ impl Clock for SystemClock {
         self.started.elapsed()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that sleeps")]
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that sleeps")]
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(duration))
     }

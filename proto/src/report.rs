@@ -85,6 +85,8 @@ pub enum Outcome {
     Range(RangeResult),
     /// This worker does not see what the splitter saw.
     NotMyView(NotMyView),
+    /// A probe arrived.
+    Probed,
     /// An error that trying again elsewhere will not mend.
     Failed {
         /// One sentence for people.
@@ -196,6 +198,9 @@ pub struct OpenNames {
     pub count: u64,
     /// First and last name.
     pub bounds: (RawName, RawName),
+    /// This worker could not read them; another one shall try before that is believed.
+    #[serde(default)]
+    pub second_opinion: bool,
 }
 
 /// A directory on a file system that the map of devices lacks.
@@ -237,6 +242,9 @@ pub struct NotMyView {
     pub target_root: bool,
     /// What is there; `None`: nothing.
     pub seen: Option<View>,
+    /// With the root task: every target as this worker sees it.
+    #[serde(default)]
+    pub targets_seen: Vec<(RawName, Option<View>)>,
     /// One sentence for people.
     pub message: String,
 }

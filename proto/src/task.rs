@@ -42,6 +42,8 @@ pub enum Work {
     Archive(ArchiveWork),
     /// Store one byte range of a large file.
     Range(RangeWork),
+    /// Nothing: its answer tells that everything published before it was delivered (DESIGN 6).
+    Probe(u64),
     /// A kind that a newer release added.
     #[serde(other)]
     Unknown,
@@ -56,6 +58,7 @@ impl Work {
                 Scope::Names { dir, names } => ScopeKey::Names(dir, names),
             },
             Self::Range(range) => ScopeKey::Range(&range.path, range.start, range.end, range.exact),
+            Self::Probe(number) => ScopeKey::Probe(*number),
             Self::Unknown => ScopeKey::Unknown,
         }
     }
@@ -66,6 +69,7 @@ enum ScopeKey<'a> {
     Root,
     Names(&'a RawName, &'a Names),
     Range(&'a RawName, u64, u64, bool),
+    Probe(u64),
     Unknown,
 }
 
@@ -80,11 +84,14 @@ pub struct ArchiveWork {
     /// How the scope's directory looked to who split it off; none for the root.
     #[serde(default)]
     pub view: Option<View>,
+    /// With the root: how the parent snapshot has the targets; a worker that sees something else says so first.
+    #[serde(default)]
+    pub expected_targets: Vec<(RawName, View)>,
     /// When to stop and report a split.
     pub budget: Budget,
     /// Whether blobs that running jobs stored meanwhile may be borrowed.
     pub borrow: bool,
-    /// A second try of what one worker could not read: now it is believed.
+    /// What cannot be read is believed at once: no other worker is there, or this is the other worker.
     #[serde(default)]
     pub last_word: bool,
 }
@@ -159,9 +166,8 @@ pub struct RangeWork {
     pub exact: bool,
     /// The file as the splitter saw it.
     pub identity: FileIdentity,
-    /// Read from `start` to the end of the file through one descriptor, whatever its size is by then.
-    #[serde(default)]
-    pub whole: bool,
+    /// It ends where the file ends, whatever its size is by then.
+    pub last: bool,
     /// Whether blobs that running jobs stored meanwhile may be borrowed.
     pub borrow: bool,
 }

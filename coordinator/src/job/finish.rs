@@ -1,0 +1,56 @@
+//! The end of a job: root, own packs, index, snapshot, in this order (DESIGN 2.2).
+
+use proto::id::Id;
+
+use super::effect::Effect;
+use super::partitions::take_fragments;
+use super::state::{Phase, ROOT, State};
+
+impl State {
+    /// Goes on to the next phase once nothing of the present one is left.
+    pub(super) fn finish_if_possible(&mut self) {
+        match self.phase {
+            Phase::Archiving => self.finish_archiving(),
+            Phase::Indexing(tree) if self.packs.all_indexed() => {
+                self.phase = Phase::Committing;
+                self.perform(Effect::Commit { tree });
+            }
+            _ => {}
+        }
+    }
+
+    fn finish_archiving(&mut self) {
+        if !self.tasks.is_empty() || self.unanswered > 0 {
+            return;
+        }
+        if !self.wanted.is_empty() && !self.listed_for_wanted {
+            let wanted = self.wanted.keys().copied().collect();
+            return self.perform(Effect::ListIndex { wanted });
+        }
+        let Some(root) = self.dirs.get_mut(&ROOT) else { return };
+        if root.open > 0 {
+            let left = root.open;
+            return self.fail(format!("nothing is left to do, but {left} entries of the root are not finished"));
+        }
+        let fragments = take_fragments(&mut root.pieces);
+        if fragments.is_empty() && !self.settings.allow_empty {
+            return self.fail("nothing was found to back up: the snapshot would be empty".into());
+        }
+        self.phase = Phase::AssemblingRoot;
+        self.perform(Effect::AssembleRoot { fragments });
+    }
+
+    pub(super) fn root_assembled(&mut self, tree: Id) {
+        self.answered();
+        self.phase = Phase::Flushing(tree);
+        self.perform(Effect::FlushPacks);
+    }
+
+    pub(super) fn packs_flushed(&mut self) {
+        self.answered();
+        if let Phase::Flushing(tree) = self.phase {
+            self.phase = Phase::Indexing(tree);
+            self.write_index();
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Large files that are read in ranges (DESIGN 3.4).
+
+use proto::id::Round;
+use proto::name::RawName;
+use proto::report::{OpenFile, Payload, Problem, ProblemKind, RangeResult};
+use proto::task::{FileIdentity, RangeWork, Work};
+use serde::{Deserialize, Serialize};
+
+use super::effect::Effect;
+use super::seams::{RangePart, Stitched};
+use super::state::{DirKey, FileKey, Piece, Place, ReportKey, State};
+
+/// A large file that is not finished.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct File {
+    dir: DirKey,
+    name: RawName,
+    path: RawName,
+    node: Vec<u8>,
+    identity: FileIdentity,
+    done: (Payload, u64),
+    ranges: Vec<OpenRange>,
+    round: Round,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct OpenRange {
+    start: u64,
+    end: u64,
+    exact: bool,
+    result: Option<RangeResult>,
+    proven: bool,
+}
+
+impl State {
+    pub(super) fn place_file(&mut self, dir: DirKey, open: OpenFile, proof: Option<ReportKey>) {
+        let key = self.new_key();
+        let ranges = cut_ranges(open.done_to, open.identity.size, self.settings.budget.range_bytes);
+        let file = File {
+            dir,
+            name: open.name.clone(),
+            path: open.path,
+            node: open.node,
+            identity: open.identity,
+            done: (open.done, open.done_to),
+            ranges,
+            round: 0,
+        };
+        self.insert_open_piece(dir, open.name, Piece::File);
+        let starts: Vec<u64> = file.ranges.iter().map(|range| range.start).collect();
+        self.files.insert(key, file);
+        for start in starts {
+            self.open_range(key, start, 0, true);
+        }
+        // The chunks before `done_to` are as unproven as the report that brings them: a first range waits for it.
+        if let (Some(proof), true) = (proof.and_then(|key| self.proofs.get_mut(&key)), open.done_to > 0) {
+            proof.ranges.push((key, u64::MAX));
+        }
+    }
+
+    fn open_range(&mut self, key: FileKey, start: u64, round: Round, borrow: bool) {
+        let Some(file) = self.files.get(&key) else { return };
+        let Some(range) = file.ranges.iter().find(|range| range.start == start) else { return };
+        let work = Work::Range(RangeWork {
+            path: file.path.clone(),
+            start: range.start,
+            end: range.end,
+            exact: range.exact,
+            last: range.end == file.identity.size,
+            identity: file.identity,
+            borrow,
+        });
+        self.open_task(work, round, Place::Range(key, start));
+    }
+
+    pub(super) fn accept_range(&mut self, place: &Place, result: RangeResult, proof: Option<ReportKey>) {
+        let Place::Range(key, start) = place else {
+            return self.fail("a scope of the tree was answered as a range".into());
+        };
+        let Some(file) = self.files.get_mut(key) else { return };
+        let Some(range) = file.ranges.iter_mut().find(|range| range.start == *start) else { return };
+        range.result = Some(result);
+        range.proven = proof.is_none();
+        if let Some(proof) = proof.and_then(|key| self.proofs.get_mut(&key)) {
+            proof.ranges.push((*key, *start));
+        }
+        self.stitch_if_complete(*key);
+    }
+
+    pub(super) fn prove_range(&mut self, key: FileKey, start: u64) {
+        if let Some(file) = self.files.get_mut(&key)
+            && let Some(range) = file.ranges.iter_mut().find(|range| range.start == start)
+        {
+            range.proven = true;
+        }
+        self.stitch_if_complete(key);
+    }
+
+    pub(super) fn reopen_range(&mut self, key: FileKey, start: u64, round: Round, borrow: bool) {
+        let Some(file) = self.files.get_mut(&key) else { return };
+        if start == u64::MAX {
+            return self.read_whole(key); // the chunks before the first range are lost
+        }
+        if let Some(range) = file.ranges.iter_mut().find(|range| range.start == start) {
+            (range.result, range.proven) = (None, false);
+            self.open_range(key, start, round, borrow);
+        }
+    }
+
+    fn stitch_if_complete(&mut self, key: FileKey) {
+        let awaits_first = self.proofs.values().any(|proof| proof.ranges.contains(&(key, u64::MAX)));
+        let Some(file) = self.files.get(&key) else { return };
+        if awaits_first || !file.ranges.iter().all(|range| range.proven && range.result.is_some()) {
+            return;
+        }
+        let parts = file.ranges.iter().filter_map(|range| {
+            let result = range.result.clone()?;
+            Some(RangePart { start: range.start, end: range.end, exact: range.exact, result })
+        });
+        let (node, done, ranges) = (file.node.clone(), file.done.clone(), parts.collect());
+        if !self.files_agree(key) {
+            return self.read_whole(key);
+        }
+        self.perform(Effect::StitchFile { file: key, node, done, ranges });
+    }
+
+    /// Whether every range saw the same file. Another size or time is listed; another inode is another file.
+    fn files_agree(&mut self, key: FileKey) -> bool {
+        let Some(file) = self.files.get(&key) else { return false };
+        let seen = file.ranges.iter().filter_map(|range| range.result.as_ref());
+        let seen: Vec<FileIdentity> = seen.flat_map(|result| [result.identity_before, result.identity_after]).collect();
+        if seen.iter().any(|identity| identity.inode != file.identity.inode) {
+            return false;
+        }
+        if seen.iter().any(|identity| *identity != file.identity) {
+            self.counts.changed_while_read += 1;
+            let message = "the file changed while it was read; the next run reads it again".to_owned();
+            self.problems.push(Problem { kind: ProblemKind::ChangedWhileRead, path: file.path.clone(), message });
+        }
+        true
+    }
+
+    pub(super) fn place_stitched(&mut self, key: FileKey, outcome: Stitched) {
+        self.answered();
+        match outcome {
+            Stitched::Node { node, matched, dropped } => {
+                self.progress.seams_matched += matched;
+                self.progress.seam_chunks_dropped += dropped;
+                if let Some(file) = self.files.remove(&key) {
+                    self.place_done(file.dir, node);
+                }
+            }
+            Stitched::Again { start, from } => self.redo_range(key, start, from),
+            Stitched::Untiled => self.read_whole(key),
+        }
+    }
+
+    /// Does the range that begins at `start` again, from the proven cut `from`.
+    fn redo_range(&mut self, key: FileKey, start: u64, from: u64) {
+        self.progress.seams_redone += 1;
+        let Some(file) = self.files.get_mut(&key) else { return };
+        file.round += 1;
+        let round = file.round;
+        if let Some(range) = file.ranges.iter_mut().find(|range| range.start == start) {
+            *range = OpenRange { start: from, end: range.end, exact: true, result: None, proven: false };
+            self.open_range(key, from, round, true);
+        }
+    }
+
+    fn read_whole(&mut self, key: FileKey) {
+        let Some(file) = self.files.remove(&key) else { return };
+        self.tasks.retain(|_, task| !matches!(&task.place, Place::Range(file, _) if *file == key));
+        let tasks = &self.tasks;
+        self.backlog.retain(|task| tasks.contains_key(task));
+        self.reopen_whole_file(file.dir, file.name, file.round + 1);
+    }
+}
+
+/// Ranges of about `length` bytes from `from` to `size`; a rest that is shorter belongs to the range before it.
+fn cut_ranges(from: u64, size: u64, length: u64) -> Vec<OpenRange> {
+    let length = length.max(1);
+    let count = (size.saturating_sub(from) / length).max(1);
+    let bound = |index: u64| if index == count { size } else { from + index * length };
+    (0..count)
+        .map(|index| OpenRange {
+            start: bound(index),
+            end: bound(index + 1),
+            exact: index == 0,
+            result: None,
+            proven: false,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_tile_the_file_and_none_is_short() {
+        for (from, size, length) in [(0, 10, 3), (0, 1, 5), (4, 100, 7), (0, 0, 1), (5, 17, 6)] {
+            let ranges = cut_ranges(from, size, length);
+            assert!(ranges[0].exact && ranges[0].start == from);
+            assert_eq!(ranges.last().map(|range| range.end), Some(size));
+            assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start && !pair[1].exact));
+            assert!(ranges.len() == 1 || ranges.iter().all(|range| range.end - range.start >= length));
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The state of a backup job, and how events change it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use proto::id::{Id, JobId, Round, WorkerId};
+use proto::job::{Budget, TargetNode};
+use proto::name::RawName;
+use proto::report::{Counts, Fragment, Outcome, Problem, ResultReport};
+use proto::task::{ArchiveWork, Scope, View, Work};
+use serde::{Deserialize, Serialize};
+
+use super::effect::Effect;
+use super::event::{BlobKey, Event};
+use super::open_files::File;
+use super::progress::Progress;
+use super::proofs::{Packs, Proof};
+use super::publish::Probe;
+use super::views::Refusals;
+
+/// Names a directory that is not finished.
+pub type DirKey = u64;
+/// Names a large file that is not finished.
+pub type FileKey = u64;
+/// Names an accepted report that is not proven.
+pub type ReportKey = u64;
+
+/// The root of the snapshot's tree.
+pub(super) const ROOT: DirKey = 0;
+
+/// What a job is told at its start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Settings {
+    /// The job.
+    pub job: JobId,
+    /// The top of the snapshot's tree.
+    pub targets: Vec<TargetNode>,
+    /// How much one task may do.
+    pub budget: Budget,
+    /// Root trees of the parents, best first.
+    pub parents: Vec<Id>,
+    /// The targets' inodes in the parent snapshot.
+    pub expected_targets: Vec<(RawName, View)>,
+    /// Whether the registry of workers is known to be complete (embedded) or must be 30 s old first.
+    pub registry_complete: bool,
+    /// An empty result is taken as it is.
+    pub allow_empty: bool,
+}
+
+/// A backup job between start and end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct State {
+    pub(super) settings: Settings,
+    pub(super) now: Duration,
+    pub(super) phase: Phase,
+    pub(super) tasks: BTreeMap<Id, OpenTask>,
+    /// Made and not published yet.
+    pub(super) backlog: VecDeque<Id>,
+    pub(super) dirs: BTreeMap<DirKey, Dir>,
+    pub(super) files: BTreeMap<FileKey, File>,
+    pub(super) next_key: u64,
+    pub(super) proofs: BTreeMap<ReportKey, Proof>,
+    pub(super) wanted: BTreeMap<BlobKey, BTreeSet<ReportKey>>,
+    pub(super) packs: Packs,
+    /// Effects that were returned and not answered.
+    pub(super) unanswered: u32,
+    pub(super) facts: FactsStage,
+    pub(super) devices: BTreeMap<RawName, u64>,
+    pub(super) workers: Workers,
+    pub(super) probe: Probe,
+    pub(super) counts: Counts,
+    pub(super) problems: Vec<Problem>,
+    pub(super) progress: Progress,
+    /// The index was listed for wanted blobs since the last one was added.
+    pub(super) listed_for_wanted: bool,
+    #[serde(skip)]
+    pub(super) effects: Vec<Effect>,
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Phase {
+    /// Tasks are open, directories are assembled.
+    Archiving,
+    /// The root's tree is being stored.
+    AssemblingRoot,
+    /// Own packs are uploaded.
+    Flushing(Id),
+    /// The last index file is written.
+    Indexing(Id),
+    /// The snapshot is put.
+    Committing,
+    /// Nothing is done any more.
+    Ended,
+}
+
+/// Whether the facts that tasks are published with are in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum FactsStage {
+    /// No root report was accepted; only the root task may be published.
+    Root,
+    /// They are being stored.
+    Pending,
+    /// They are in force.
+    Ready,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Workers {
+    pub(super) live: BTreeSet<WorkerId>,
+    pub(super) slots: u32,
+    pub(super) first_seen: Option<Duration>,
+}
+
+/// A task that has no accepted result.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct OpenTask {
+    pub(super) work: Work,
+    pub(super) round: Round,
+    pub(super) place: Place,
+    pub(super) refusals: Refusals,
+    /// Numbers publications, so that a probe knows what came before it.
+    pub(super) published: Option<u64>,
+}
+
+/// Where a task's result belongs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Place {
+    Root,
+    /// The piece of a directory that starts with this name.
+    Names(DirKey, RawName),
+    /// A range of a file, by its start.
+    Range(FileKey, u64),
+    Probe,
+}
+
+/// A directory that is not finished.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Dir {
+    /// The directory above and the name there; none for the root.
+    pub(super) above: Option<(DirKey, RawName)>,
+    pub(super) path: RawName,
+    pub(super) node: Vec<u8>,
+    pub(super) view: Option<View>,
+    pub(super) parents: Vec<Id>,
+    /// By first name; they do not overlap.
+    pub(super) pieces: BTreeMap<RawName, Piece>,
+    /// Pieces that are not both done and proven.
+    pub(super) open: usize,
+}
+
+/// Neighbouring entries of a directory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Piece {
+    /// A task works on it.
+    Open { last: RawName },
+    /// Its names are being read, to open it again.
+    Reopening { last: RawName, round: Round, borrow: bool },
+    /// Finished, and waits for its proof.
+    Unproven { fragment: Fragment },
+    /// Finished.
+    Done { fragment: Fragment },
+    /// A directory that is not finished.
+    Dir,
+    /// A large file that is not finished.
+    File,
+}
+
+impl State {
+    /// A job that has not begun.
+    pub fn new(settings: Settings) -> Self {
+        let root = Dir {
+            above: None,
+            path: RawName::default(),
+            node: Vec::new(),
+            view: None,
+            parents: settings.parents.clone(),
+            pieces: BTreeMap::new(),
+            open: 1, // the root task
+        };
+        Self {
+            settings,
+            now: Duration::ZERO,
+            phase: Phase::Archiving,
+            tasks: BTreeMap::new(),
+            backlog: VecDeque::new(),
+            dirs: BTreeMap::from([(ROOT, root)]),
+            files: BTreeMap::new(),
+            next_key: 1,
+            proofs: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            packs: Packs::default(),
+            unanswered: 0,
+            facts: FactsStage::Root,
+            devices: BTreeMap::new(),
+            workers: Workers::default(),
+            probe: Probe::default(),
+            counts: Counts::default(),
+            problems: Vec::new(),
+            progress: Progress::default(),
+            listed_for_wanted: false,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes one event at monotonic time `now`; returns what is to be done.
+    pub fn apply(&mut self, event: Event, now: Duration) -> Vec<Effect> {
+        self.now = self.now.max(now);
+        if self.phase == Phase::Ended {
+            return Vec::new();
+        }
+        self.take(event);
+        self.publish_backlog();
+        self.write_index_if_due();
+        self.finish_if_possible();
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Whether the job has ended, one way or the other.
+    pub fn has_ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// Figures of the accepted reports.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// What could not be read, and the like.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        Progress { tasks_open: self.tasks.len() as u64, ..self.progress.clone() }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Started => self.start(),
+            Event::Tick => self.probe_if_stalled(),
+            Event::Workers { live, holds, slots } => self.see_workers(live, &holds, slots),
+            Event::Result(report) => self.take_result(*report),
+            Event::Dead(dead) => self.take_dead(dead),
+            Event::PackReported(report) => self.take_pack(report),
+            Event::PackConfirmed { pack, blobs } => self.confirm_pack(pack, &blobs),
+            Event::PackMissing { pack } => self.miss_pack(pack),
+            Event::BorrowedChecked { report, missing } => self.check_borrowed(report, missing),
+            Event::IndexListed { found } => self.take_index_listing(&found),
+            Event::NamesRead { dir, first, names } => self.reopen_names(dir, &first, names),
+            Event::FactsReady { devices } => self.facts_ready(devices),
+            Event::Published { task } => self.note_published(task),
+            Event::DirAssembled { dir, node } => self.place_assembled(dir, node),
+            Event::RootAssembled { tree } => self.root_assembled(tree),
+            Event::FileStitched { file, outcome } => self.place_stitched(file, *outcome),
+            Event::PacksFlushed => self.packs_flushed(),
+            Event::IndexWritten { packs } => self.index_written(&packs),
+            Event::Committed { .. } => self.phase = Phase::Ended,
+            Event::CancelRequested => self.cancel(),
+            Event::StateLost => self.probe_now(),
+            Event::EffectFailed { reason } => self.fail(reason),
+        }
+    }
+
+    fn start(&mut self) {
+        let work = Work::Archive(ArchiveWork {
+            scope: Scope::Root { targets: self.settings.targets.clone() },
+            parents: self.settings.parents.clone(),
+            view: None,
+            expected_targets: self.first_expectation(),
+            budget: self.settings.budget.clone(),
+            borrow: true,
+            last_word: self.workers.live.len() < 2,
+        });
+        self.open_task(work, 0, Place::Root);
+    }
+
+    fn take_result(&mut self, report: ResultReport) {
+        let Some(task) = self.tasks.get(&report.task) else {
+            return; // a second report of a finished task
+        };
+        if task.round != report.round {
+            return;
+        }
+        match &report.outcome {
+            Outcome::NotMyView(refusal) => {
+                let refusal = refusal.clone();
+                self.refuse(report.task, report.worker, refusal);
+            }
+            Outcome::Failed { reason } => {
+                let reason = reason.clone();
+                self.fail(reason);
+            }
+            Outcome::Probed => self.probe_answered(report.task),
+            Outcome::Unknown => {
+                self.fail("a worker of a newer release reports what this coordinator cannot read".into())
+            }
+            Outcome::Archived(_) | Outcome::Range(_) => self.accept(report),
+        }
+    }
+
+    fn accept(&mut self, report: ResultReport) {
+        if self.packs.any_missing(&report.packs) {
+            self.republish_round(report.task);
+            return;
+        }
+        let Some(task) = self.tasks.remove(&report.task) else { return };
+        self.progress.note_done(&task);
+        self.problems.extend(report.problems.iter().cloned());
+        self.problems.truncate(super::progress::PROBLEMS_KEPT_MAX);
+        let proof = self.begin_proof(&report, task.round);
+        match report.outcome {
+            Outcome::Archived(archived) => self.accept_archived(&task, archived, &report.worker, proof),
+            Outcome::Range(range) => self.accept_range(&task.place, range, proof),
+            _ => {}
+        }
+        if let Some(key) = proof {
+            self.close_proof_if_complete(key);
+        }
+    }
+
+    fn take_dead(&mut self, dead: proto::report::DeadReport) {
+        if self.tasks.get(&dead.task).is_some_and(|task| task.round == dead.round) {
+            self.fail(format!("task {} was given up ({}): {}", dead.task.short(), dead.reason, dead.message));
+        }
+    }
+
+    pub(super) fn new_key(&mut self) -> u64 {
+        self.next_key += 1;
+        self.next_key
+    }
+
+    /// Returns an effect that will be answered.
+    pub(super) fn perform(&mut self, effect: Effect) {
+        self.unanswered += 1;
+        self.effects.push(effect);
+    }
+
+    pub(super) fn answered(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+    }
+
+    pub(super) fn fail(&mut self, reason: String) {
+        self.phase = Phase::Ended;
+        self.effects = vec![Effect::Fail { reason }];
+    }
+
+    fn cancel(&mut self) {
+        if self.phase != Phase::Committing {
+            self.phase = Phase::Ended;
+            self.effects = vec![Effect::Cancel];
+        }
+    }
+}

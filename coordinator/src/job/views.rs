@@ -1,0 +1,169 @@
+//! The same view for every worker (DESIGN 3.3): who refused a task, and when that is believed.
+
+use std::time::Duration;
+
+use proto::id::{Id, WorkerId};
+use proto::name::RawName;
+use proto::report::NotMyView;
+use proto::task::{Scope, View, Work};
+use serde::{Deserialize, Serialize};
+
+use super::effect::Effect;
+use super::state::{FactsStage, OpenTask, State};
+
+/// Before the registry of workers is so old, nobody knows who lives.
+const REGISTRY_COMPLETE_AFTER: Duration = Duration::from_secs(30);
+
+/// A target that nobody can have: makes the first worker say what it sees.
+const NOBODY_SAW: View = View { inode: 0, file_type: 0 };
+
+/// Who refused a task, and what they saw.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Refusals {
+    refused: Vec<(WorkerId, NotMyView)>,
+    /// Workers that shall not do it though they did not refuse it.
+    avoided: Vec<WorkerId>,
+}
+
+impl Refusals {
+    pub(super) fn by(&self) -> Vec<WorkerId> {
+        self.refused.iter().map(|(worker, _)| worker.clone()).chain(self.avoided.iter().cloned()).collect()
+    }
+
+    pub(super) fn avoid(&mut self, worker: WorkerId) {
+        self.avoided.push(worker);
+    }
+}
+
+impl State {
+    /// What the root task expects of the targets: the parent's inodes, else that two workers agree.
+    pub(super) fn first_expectation(&self) -> Vec<(RawName, View)> {
+        if !self.settings.expected_targets.is_empty() || self.workers.live.len() < 2 {
+            return self.settings.expected_targets.clone();
+        }
+        let mut targets = Vec::new();
+        collect_targets(&self.settings.targets, &mut targets);
+        targets.into_iter().map(|target| (target, NOBODY_SAW)).collect()
+    }
+
+    pub(super) fn refuse(&mut self, id: Id, worker: WorkerId, refusal: NotMyView) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if task.refusals.refused.iter().any(|(other, _)| *other == worker) {
+            return;
+        }
+        task.refusals.refused.push((worker, refusal));
+        task.published = None;
+        self.decide_task(id);
+    }
+
+    /// Looks at refused tasks again: workers may have come or gone.
+    pub(super) fn decide_refused(&mut self) {
+        let refused = self.tasks.iter().filter(|(_, task)| task.published.is_none() && !task.refusals.by().is_empty());
+        let refused: Vec<Id> = refused.map(|(id, _)| *id).collect();
+        for id in refused {
+            self.decide_task(id);
+        }
+        self.forgive_avoided();
+    }
+
+    fn decide_task(&mut self, id: Id) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        if is_root(task) {
+            return self.decide_root(id);
+        }
+        let by = task.refusals.by();
+        if self.workers.live.iter().any(|worker| !by.contains(worker)) || task.refusals.refused.is_empty() {
+            return self.republish(id);
+        }
+        if !self.registry_is_complete() {
+            return; // decided when the next heartbeats are in
+        }
+        let Some((_, refusal)) = task.refusals.refused.last().cloned() else { return };
+        if refusal.target_root {
+            return self.fail(format!(
+                "no worker sees the data set as the first one did: {} ({}). Mount it on every worker and run again",
+                refusal.path, refusal.message
+            ));
+        }
+        self.believe_what_is_there(id, &refusal);
+    }
+
+    /// Every worker sees something else in the scope than the splitter: what is there now is believed.
+    fn believe_what_is_there(&mut self, id: Id, refusal: &NotMyView) {
+        if self.devices.remove(&refusal.path).is_some() {
+            self.facts = FactsStage::Pending;
+            self.perform(Effect::SetDevices { devices: self.devices.clone() });
+        }
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.refusals = Refusals::default();
+            if let Work::Archive(archive) = &mut task.work {
+                archive.view = None;
+            }
+        }
+        self.republish(id);
+    }
+
+    /// The targets look different from the parent's, or nobody has seen them yet: two that agree are believed,
+    /// or one if there is no other.
+    fn decide_root(&mut self, id: Id) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let refused = &task.refusals.refused;
+        let agreed = refused.iter().enumerate().find_map(|(at, (_, refusal))| {
+            let again = refused[..at].iter().any(|(_, other)| other.targets_seen == refusal.targets_seen);
+            again.then(|| refusal.targets_seen.clone())
+        });
+        let by = task.refusals.by();
+        let others = self.workers.live.iter().any(|worker| !by.contains(worker));
+        let believed = match agreed {
+            Some(seen) => seen,
+            None if others => return self.republish(id),
+            None if !self.registry_is_complete() => return,
+            None if refused.len() == 1 => refused[0].1.targets_seen.clone(),
+            None => {
+                let seen: Vec<String> =
+                    refused.iter().map(|(worker, refusal)| format!("{worker}: {}", refusal.message)).collect();
+                return self.fail(format!("the workers see different data: {}", seen.join("; ")));
+            }
+        };
+        self.believe_targets(id, believed);
+    }
+
+    fn believe_targets(&mut self, id: Id, seen: Vec<(RawName, Option<View>)>) {
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.refusals = Refusals::default();
+            if let Work::Archive(archive) = &mut task.work {
+                archive.expected_targets =
+                    seen.into_iter().filter_map(|(target, view)| view.map(|view| (target, view))).collect();
+            }
+        }
+        self.republish(id);
+    }
+
+    /// Tasks that only one worker could not do go back to it when no other lives.
+    fn forgive_avoided(&mut self) {
+        for task in self.tasks.values_mut() {
+            let by = &task.refusals.avoided;
+            if !by.is_empty() && self.workers.live.iter().all(|worker| by.contains(worker)) {
+                task.refusals.avoided.clear();
+            }
+        }
+    }
+
+    fn registry_is_complete(&self) -> bool {
+        self.settings.registry_complete
+            || self.workers.first_seen.is_some_and(|at| self.now.saturating_sub(at) >= REGISTRY_COMPLETE_AFTER)
+    }
+}
+
+fn is_root(task: &OpenTask) -> bool {
+    matches!(&task.work, Work::Archive(archive) if matches!(archive.scope, Scope::Root { .. }))
+}
+
+fn collect_targets(nodes: &[proto::job::TargetNode], targets: &mut Vec<RawName>) {
+    for node in nodes {
+        if node.children.is_empty() {
+            targets.push(node.source.clone());
+        }
+        collect_targets(&node.children, targets);
+    }
+}
