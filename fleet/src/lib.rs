@@ -2,5 +2,6 @@
 
 pub mod queue;
 pub mod state;
+pub mod objects;
 pub mod clock;
 pub mod rand;

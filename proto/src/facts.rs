@@ -1,6 +1,6 @@
 //! What all tasks of a job share. Too long for a message: it travels as one sealed object, named in every task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,8 @@ pub struct Facts {
     pub index_files: Vec<Id>,
     /// The named time zone.
     pub zone: String,
+    /// Its rules (TZif), so that machines with other time zone data agree; none for UTC.
+    pub zone_rules: Vec<u8>,
     /// Facts of the host whose tree is written; none until a root report was accepted.
     pub host: Option<HostFacts>,
     /// What the source leaves out, in the source's own words.
@@ -29,9 +31,9 @@ pub struct Facts {
     pub ignore_ctime: bool,
     /// Inodes (and ctime) are not compared.
     pub ignore_inode: bool,
-    /// The paths of the targets.
-    pub targets: Vec<RawName>,
-    /// Targets as the accepted root report saw them.
+    /// The targets: the path as given, and where it is found.
+    pub targets: Vec<(RawName, RawName)>,
+    /// How the accepted root report saw each target, by where it is found.
     #[serde(default)]
     pub target_views: Vec<(RawName, View)>,
 }
@@ -45,6 +47,10 @@ pub struct HostFacts {
     pub groups: BTreeMap<u32, String>,
     /// Device number of each file system, by the path of its mount point (or of the target).
     pub devices: BTreeMap<RawName, u64>,
+    /// Every place where the worker of the root task has a file system mounted; who has none there does not see the
+    /// data set.
+    #[serde(default)]
+    pub mounts: BTreeSet<RawName>,
 }
 
 impl HostFacts {

@@ -112,11 +112,37 @@ fn default_pack_size() -> u64 {
 pub struct TargetNode {
     /// Name in the snapshot's tree.
     pub name: RawName,
-    /// Absolute path in the source.
+    /// Where the worker finds it: absolute, no link above the last component.
     pub source: RawName,
-    /// Targets below; empty for a target.
-    #[serde(default)]
-    pub children: Vec<TargetNode>,
+    /// What it is.
+    pub place: TargetPlace,
+}
+
+/// What stands at or above a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetPlace {
+    /// A directory that leads to targets and holds nothing else.
+    Above(Vec<TargetNode>),
+    /// Backed up with everything below.
+    Target {
+        /// Absolute and cleaned, as it was given: what exclude patterns and messages use.
+        path: RawName,
+        /// Named by the user: excludes do not apply to it.
+        explicit: bool,
+    },
+}
+
+impl TargetNode {
+    /// Every target at or below, in order: its path as given, and where it is found.
+    pub fn targets<'a>(nodes: &'a [Self], found: &mut Vec<(&'a RawName, &'a RawName)>) {
+        for node in nodes {
+            match &node.place {
+                TargetPlace::Above(children) => Self::targets(children, found),
+                TargetPlace::Target { path, .. } => found.push((path, &node.source)),
+            }
+        }
+    }
 }
 
 /// With which snapshot unchanged files are looked up.

@@ -1,1 +1,22 @@
-//! placeholder
+//! Pulls tasks and does them: pull -> walk -> read -> dedupe -> seal -> pack -> upload -> report.
+//!
+//! The modules stand in the order in which the data passes them.
+
+pub mod worker;
+mod pull;
+mod job;
+mod walk;
+mod parent;
+mod devices;
+mod read;
+mod dedupe;
+mod pack;
+mod upload;
+mod tree;
+mod pipeline;
+mod range;
+mod report;
+mod stop;
+pub mod cpu;
+pub mod error;
+pub mod meter;

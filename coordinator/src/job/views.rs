@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proto::id::{Id, WorkerId};
+use proto::job::TargetNode;
 use proto::name::RawName;
 use proto::report::NotMyView;
 use proto::task::{Scope, View, Work};
@@ -42,8 +43,8 @@ impl State {
             return self.settings.expected_targets.clone();
         }
         let mut targets = Vec::new();
-        collect_targets(&self.settings.targets, &mut targets);
-        targets.into_iter().map(|target| (target, NOBODY_SAW)).collect()
+        TargetNode::targets(&self.settings.targets, &mut targets);
+        targets.into_iter().map(|(_, source)| (source.clone(), NOBODY_SAW)).collect()
     }
 
     pub(super) fn refuse(&mut self, id: Id, worker: WorkerId, refusal: NotMyView) {
@@ -157,13 +158,4 @@ impl State {
 
 fn is_root(task: &OpenTask) -> bool {
     matches!(&task.work, Work::Archive(archive) if matches!(archive.scope, Scope::Root { .. }))
-}
-
-fn collect_targets(nodes: &[proto::job::TargetNode], targets: &mut Vec<RawName>) {
-    for node in nodes {
-        if node.children.is_empty() {
-            targets.push(node.source.clone());
-        }
-        collect_targets(&node.children, targets);
-    }
 }

@@ -1,0 +1,66 @@
+//! The one bridge from the async threads to those that read files and compute.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::error::WorkerError;
+
+/// Runs blocking and computing work.
+#[derive(Clone, Debug)]
+pub struct Cpu(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// On the runtime's blocking threads; computing is bounded by the permits.
+    Threads(Arc<Semaphore>),
+    /// At once, on the caller's thread: repeatable.
+    Inline,
+}
+
+impl Cpu {
+    /// Computes on at most `cores` threads at once.
+    pub fn threads(cores: usize) -> Self {
+        Self(Kind::Threads(Arc::new(Semaphore::new(cores.max(1)))))
+    }
+
+    /// Does everything at once, on the caller's thread.
+    pub fn inline() -> Self {
+        Self(Kind::Inline)
+    }
+
+    /// Runs work that computes.
+    ///
+    /// # Errors
+    /// `Panicked` if it did.
+    pub async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerError> {
+        match &self.0 {
+            Kind::Inline => {
+                tokio::task::yield_now().await;
+                Ok(work())
+            }
+            Kind::Threads(permits) => {
+                let permit = permits.clone().acquire_owned().await.map_err(|_| WorkerError::Panicked)?;
+                let bounded = move || {
+                    let _permit = permit;
+                    work()
+                };
+                tokio::task::spawn_blocking(bounded).await.map_err(|_| WorkerError::Panicked)
+            }
+        }
+    }
+
+    /// Runs work that waits for a disk.
+    ///
+    /// # Errors
+    /// `Panicked` if it did.
+    pub async fn read<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerError> {
+        match &self.0 {
+            Kind::Inline => {
+                tokio::task::yield_now().await;
+                Ok(work())
+            }
+            Kind::Threads(_) => tokio::task::spawn_blocking(work).await.map_err(|_| WorkerError::Panicked),
+        }
+    }
+}

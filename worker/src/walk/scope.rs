@@ -1,0 +1,160 @@
+//! Where a walk begins: the scope of a task, looked at before anything is believed (DESIGN 3.3).
+
+use std::sync::Arc;
+
+use fleet::objects::Objects;
+use proto::name::RawName;
+use proto::report::NotMyView;
+use proto::task::{ArchiveWork, Names as NamesOnWire, Scope, View};
+use sources::names::Names;
+use sources::paths;
+use sources::source::Metadata;
+
+use super::frame::{Frame, decode_listing, list};
+use super::{Batch, Spending, Walker, view_of};
+use crate::devices::Devices;
+use crate::error::WorkerError;
+use crate::job::JobContext;
+use crate::stop::Stop;
+
+impl Walker {
+    /// A walk through the scope of `work`.
+    ///
+    /// # Errors
+    /// `NotMyView` when the scope, or the data set, does not look as it did to who split it off.
+    pub(crate) async fn begin(context: Arc<JobContext>, work: &ArchiveWork, stop: Stop) -> Result<Self, WorkerError> {
+        check_targets(&context, &work.expected_targets).await?;
+        check_targets_near(&context, &work.scope).await?;
+        let spending = Spending { budget: work.budget.clone(), entries: 0, changed_entries: 0, bytes: 0 };
+        let devices = match &work.scope {
+            Scope::Root { .. } => Devices::new(None),
+            Scope::Names { .. } => Devices::new(context.facts.host.as_ref()),
+        };
+        let mut walker = Self {
+            spending,
+            stop,
+            frames: Vec::new(),
+            devices,
+            last_word: work.last_word,
+            stopping: false,
+            batch: Batch::default(),
+            context,
+        };
+        let parents = walker.context.open_parents(&work.parents).await;
+        let frame = match &work.scope {
+            Scope::Root { targets } => Frame::root(parents, targets.clone()),
+            Scope::Names { dir, names } => {
+                let (names, stored) = load_names(&walker.context, names).await?;
+                let Some(metadata) = check_scope(&walker.context, dir, work.view).await? else { return Ok(walker) };
+                let tags = match list(&walker.context, &dir.0).await? {
+                    Ok((_, tags)) => tags,
+                    Err(error) => return Err(error.into()),
+                };
+                let device = walker.devices.of(&dir.0).unwrap_or(metadata.device);
+                let path = walker.context.path_of(&dir.0);
+                Frame::listed(dir.0.clone(), path, metadata.device, device, parents, names, tags).scope(stored)
+            }
+        };
+        walker.frames.push(frame);
+        Ok(walker)
+    }
+
+    /// Whether scope and data set still look as they did before.
+    ///
+    /// # Errors
+    /// `NotMyView` if they do not.
+    pub(crate) async fn check_again(context: &JobContext, work: &ArchiveWork) -> Result<(), WorkerError> {
+        check_targets_near(context, &work.scope).await?;
+        if let Scope::Names { dir, .. } = &work.scope {
+            check_scope(context, dir, work.view).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn load_names(
+    context: &JobContext,
+    names: &NamesOnWire,
+) -> Result<(Names, Option<(proto::id::Id, u64)>), WorkerError> {
+    match names {
+        NamesOnWire::Listed(names) => Ok((names.iter().map(RawName::as_bytes).collect(), None)),
+        NamesOnWire::Slice { listing, from, to } => {
+            let stored = context.objects.get(&context.job, listing).await?;
+            Ok((decode_listing(&stored, *from, *to), Some((*listing, *from))))
+        }
+    }
+}
+
+async fn metadata_of(
+    context: &JobContext,
+    place: &RawName,
+) -> Result<Result<Metadata, sources::source::SourceError>, WorkerError> {
+    let (source, place) = (context.source.clone(), place.0.clone());
+    context.cpu.read(move || source.metadata(&place)).await
+}
+
+/// The root task: whether the targets are what the parent snapshot, or another worker, says.
+async fn check_targets(context: &JobContext, expected: &[(RawName, View)]) -> Result<(), WorkerError> {
+    if expected.is_empty() {
+        return Ok(());
+    }
+    let mut seen = Vec::with_capacity(expected.len());
+    for (place, _) in expected {
+        let metadata = metadata_of(context, place).await?;
+        seen.push((place.clone(), metadata.ok().map(|metadata| view_of(&metadata))));
+    }
+    let differs = expected.iter().zip(&seen).find(|((_, expected), (_, seen))| Some(*expected) != *seen);
+    match differs {
+        None => Ok(()),
+        Some((_, (place, view))) => {
+            let message = match view {
+                Some(view) => format!("{place} has inode {} here", view.inode),
+                None => format!("{place} is not there"),
+            };
+            Err(not_my_view(place, true, *view, seen.clone(), message))
+        }
+    }
+}
+
+/// Whether the targets that the scope lies in look as they did to the root task.
+async fn check_targets_near(context: &JobContext, scope: &Scope) -> Result<(), WorkerError> {
+    let Scope::Names { dir, .. } = scope else { return Ok(()) };
+    for (place, expected) in &context.facts.target_views {
+        if paths::below(&place.0, &dir.0).is_none() {
+            continue;
+        }
+        let seen = metadata_of(context, place).await?.ok().map(|metadata| view_of(&metadata));
+        if seen != Some(*expected) {
+            let message = format!("the data set's root {place} is not what the first worker saw");
+            return Err(not_my_view(place, true, seen, Vec::new(), message));
+        }
+    }
+    Ok(())
+}
+
+/// The scope's directory, if it looks as it did to who split it off; `None` if it is gone and that is believed.
+async fn check_scope(context: &JobContext, dir: &RawName, view: Option<View>) -> Result<Option<Metadata>, WorkerError> {
+    match metadata_of(context, dir).await? {
+        Ok(metadata) if view.is_none_or(|view| view == view_of(&metadata)) => Ok(Some(metadata)),
+        Ok(metadata) => {
+            let message = format!("{dir} is another directory than the one that was split off");
+            Err(not_my_view(dir, false, Some(view_of(&metadata)), Vec::new(), message))
+        }
+        Err(error) if view.is_some() => {
+            let message = format!("{error}: {}", error.source);
+            Err(not_my_view(dir, false, None, Vec::new(), message))
+        }
+        Err(error) if error.is_vanished() => Ok(None), // every worker says so: it is believed
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn not_my_view(
+    path: &RawName,
+    target_root: bool,
+    seen: Option<View>,
+    targets_seen: Vec<(RawName, Option<View>)>,
+    message: String,
+) -> WorkerError {
+    WorkerError::NotMyView(Box::new(NotMyView { path: path.clone(), target_root, seen, targets_seen, message }))
+}
