@@ -5,6 +5,8 @@
 //! window before it. Every finder here gives exactly the ends of the plain loop in `rabin`.
 
 use super::WINDOW;
+#[cfg(target_arch = "x86_64")]
+use super::avx2::Avx2;
 use super::rabin::Tables;
 
 /// How many streams the portable finder interleaves.
@@ -21,15 +23,26 @@ const DENSE: usize = 4 * 1024;
 pub(super) struct Finder {
     tables: Tables,
     mask: u64,
+    #[cfg(target_arch = "x86_64")]
+    avx2: Option<Avx2>,
 }
 
 impl Finder {
     pub(super) fn new(tables: Tables, mask: u64) -> Self {
-        Self { tables, mask }
+        Self {
+            #[cfg(target_arch = "x86_64")]
+            avx2: Avx2::new(&tables, mask),
+            tables,
+            mask,
+        }
     }
 
     /// The smallest candidate in `max(from, 64)..=data.len()`.
     pub(super) fn first_candidate(&self, data: &[u8], from: usize) -> Option<usize> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx2) = &self.avx2 {
+            return self.first_after(data, from, |before| avx2.scan(&self.tables, self.mask, data, before));
+        }
         self.first_by_lanes(data, from)
     }
 
@@ -45,22 +58,29 @@ impl Finder {
 
     /// The portable finder: [`LANES`] streams in turn.
     pub(super) fn first_by_lanes(&self, data: &[u8], from: usize) -> Option<usize> {
-        let mut before = from.max(WINDOW);
-        if self.is_candidate(data.get(before - WINDOW..before)?) {
-            return Some(before);
+        self.first_after(data, from, |before| self.scan(data, before))
+    }
+
+    /// The smallest candidate by `scan`, which looks through whole blocks of the ends after the one
+    /// given and returns the smallest candidate or, as error, the last end it looked at.
+    fn first_after(&self, data: &[u8], from: usize, scan: impl Fn(usize) -> Result<usize, usize>) -> Option<usize> {
+        let first = from.max(WINDOW);
+        if self.tables.fingerprint(data.get(first - WINDOW..first)?) & self.mask == 0 {
+            return Some(first);
         }
+        scan(first).or_else(|before| self.tables.first_candidate(self.mask, data, before + 1).ok_or(())).ok()
+    }
+
+    /// Looks through whole blocks by [`LANES`] streams in turn.
+    fn scan(&self, data: &[u8], before: usize) -> Result<usize, usize> {
+        let mut before = before;
         while before + LANES * STRETCH <= data.len() {
             if let Some(end) = self.first_in_block(data, before) {
-                return Some(end);
+                return Ok(end);
             }
             before += LANES * STRETCH;
         }
-        self.tables.first_candidate(self.mask, data, before + 1)
-    }
-
-    /// Whether a window's fingerprint satisfies the mask.
-    fn is_candidate(&self, window: &[u8]) -> bool {
-        self.tables.fingerprint(window) & self.mask == 0
+        Err(before)
     }
 
     /// The smallest candidate of the `LANES * STRETCH` ends after `before`, which is 64 or more.

@@ -6,8 +6,12 @@
 //! candidates can be looked for anywhere and in any order, and two chains of cuts that share one
 //! cut are equal from there on. `range` builds on that to cut one file in several places at once.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod cutter;
 mod lanes;
+#[cfg(target_arch = "x86_64")]
+mod planes;
 mod polynomial;
 mod rabin;
 mod range;
