@@ -3,4 +3,13 @@
 //! Usable without the fleet.
 
 pub mod chunker;
+pub mod crypto;
+pub mod format;
+pub mod pack_writer;
+pub mod seal;
 pub mod storage;
+
+#[cfg(test)]
+mod test_random;
+#[cfg(test)]
+mod stock_restic_tests;
