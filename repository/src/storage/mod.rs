@@ -20,10 +20,30 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 mod body;
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
 mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod faulty;
+pub mod limit;
+pub mod local;
+pub mod memory;
+pub mod meter;
+mod open;
+mod operation;
+mod request;
+pub mod retry;
+#[cfg(test)]
+mod test_handles;
+mod url;
 
 pub use body::Body;
-pub use error::{StorageError, StorageErrorKind};
+pub use error::{Failure, StorageError, StorageErrorKind};
+pub use local::Local;
+pub use memory::Memory;
+pub use open::{OpenError, Options, Settings, open, stack};
+pub use operation::Operation;
+pub use url::{Location, LocationError};
 
 /// One listed object.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,145 @@
+//! A wrapper that bounds how many requests run at once and how many bytes a second they move.
+//!
+//! # Cancellation
+//! A request that is dropped while it waits has used up the bytes it reserved: the rate is then
+//! lower than allowed for a moment, never higher.
+
+use std::fmt;
+use std::future::Future;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use proto::handles::Clock;
+use tokio::sync::Semaphore;
+
+use super::{Body, Page, Storage, StorageError};
+
+/// What [`Limit`] allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests at once.
+    pub requests_at_once: NonZeroUsize,
+    /// Bytes a second of puts; `None` is unlimited.
+    pub upload_bytes_per_second: Option<NonZeroU64>,
+    /// Bytes a second of gets; `None` is unlimited.
+    pub download_bytes_per_second: Option<NonZeroU64>,
+}
+
+impl Default for Limits {
+    /// 5 requests at once, as many connections as restic makes to Azure; no limit on bytes.
+    fn default() -> Self {
+        const REQUESTS_AT_ONCE: NonZeroUsize = NonZeroUsize::new(5).unwrap();
+        Self { requests_at_once: REQUESTS_AT_ONCE, upload_bytes_per_second: None, download_bytes_per_second: None }
+    }
+}
+
+/// Lets requests wait for their turn, first come first served.
+pub struct Limit {
+    inner: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    places: Semaphore,
+    upload: Option<Rate>,
+    download: Option<Rate>,
+}
+
+impl Limit {
+    /// Bounds the calls to `inner` by `limits`.
+    pub fn new(inner: Arc<dyn Storage>, limits: Limits, clock: Arc<dyn Clock>) -> Self {
+        let places = Semaphore::new(limits.requests_at_once.get().min(Semaphore::MAX_PERMITS));
+        let upload = limits.upload_bytes_per_second.map(Rate::new);
+        let download = limits.download_bytes_per_second.map(Rate::new);
+        Self { inner, clock, places, upload, download }
+    }
+
+    async fn in_turn<T>(&self, call: impl Future<Output = T>) -> T {
+        let _place = self.places.acquire().await.expect("the semaphore is never closed");
+        call.await
+    }
+
+    /// Waits until `rate` lets `bytes` more begin.
+    async fn pace(&self, rate: Option<&Rate>, bytes: u64) {
+        if let Some(rate) = rate {
+            let now = self.clock.monotonic();
+            let start = rate.reserve(now, bytes);
+            if start > now {
+                self.clock.sleep(start - now).await;
+            }
+        }
+    }
+}
+
+/// Bytes a second, as the time at which the bytes that were let through so far are paid for.
+struct Rate {
+    bytes_per_second: NonZeroU64,
+    paid_until: Mutex<Duration>,
+}
+
+impl Rate {
+    fn new(bytes_per_second: NonZeroU64) -> Self {
+        Self { bytes_per_second, paid_until: Mutex::new(Duration::ZERO) }
+    }
+
+    /// When `bytes` more may begin.
+    fn reserve(&self, now: Duration, bytes: u64) -> Duration {
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second.get());
+        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        // One assignment, so a panic elsewhere leaves it whole.
+        let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = now.max(*paid_until);
+        *paid_until = start.saturating_add(cost);
+        start
+    }
+}
+
+impl fmt::Debug for Limit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Limit").field(&self.inner).finish()
+    }
+}
+
+#[async_trait]
+impl Storage for Limit {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    async fn put(&self, name: &str, body: Body) -> Result<(), StorageError> {
+        self.pace(self.upload.as_ref(), body.len()).await;
+        self.in_turn(self.inner.put(name, body)).await
+    }
+
+    async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Bytes, StorageError> {
+        let known = range.as_ref().map(|range| range.end.saturating_sub(range.start));
+        self.pace(self.download.as_ref(), known.unwrap_or(0)).await;
+        let result = self.in_turn(self.inner.get(name, range)).await;
+        if let (None, Some(rate), Ok(bytes)) = (known, &self.download, &result) {
+            // What a whole object weighs shows afterwards: the next one waits for it.
+            rate.reserve(self.clock.monotonic(), bytes.len() as u64);
+        }
+        result
+    }
+
+    async fn size(&self, name: &str) -> Result<u64, StorageError> {
+        self.in_turn(self.inner.size(name)).await
+    }
+
+    async fn list(&self, prefix: &str, from: Option<&str>) -> Result<Page, StorageError> {
+        self.in_turn(self.inner.list(prefix, from)).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), StorageError> {
+        self.in_turn(self.inner.delete(name)).await
+    }
+
+    async fn create(&self) -> Result<(), StorageError> {
+        self.in_turn(self.inner.create()).await
+    }
+}
+
+#[cfg(test)]
+#[path = "limit_tests.rs"]
+mod tests;
