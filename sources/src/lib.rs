@@ -1,1 +1,14 @@
-//! placeholder
+//! What can be backed up: the source door and what stands behind it.
+//!
+//! Reading path: [`source`] (the door), [`files`] (a file tree on a host), [`generated`] (a file tree
+//! made from a seed, for tests and the simulation).
+
+#[cfg(test)]
+mod contract;
+pub mod files;
+pub mod generated;
+pub mod names;
+pub mod paths;
+pub mod patterns;
+mod serialized;
+pub mod source;
