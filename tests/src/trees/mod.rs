@@ -24,6 +24,8 @@ pub struct Torture {
     pub levels: u32,
     /// Sizes around 8 MiB and long runs, about 150 MiB together, or only sizes up to 600 KiB.
     pub long_contents: bool,
+    /// Links, fifos, devices and sockets with two names: written by restic, but not restored as such.
+    pub linked_specials: bool,
     /// A file that is split into byte ranges.
     pub large: Option<Large>,
 }
@@ -31,7 +33,7 @@ pub struct Torture {
 impl Torture {
     /// Everything in small: some MiB.
     pub fn small() -> Self {
-        Self { seed: 1, wide_entries: 300, levels: 60, long_contents: false, large: None }
+        Self { seed: 1, wide_entries: 300, levels: 60, long_contents: false, linked_specials: false, large: None }
     }
 
     /// The counts, without the file of 600 MiB.
@@ -62,6 +64,9 @@ impl Torture {
         names::build(&mut builder);
         shapes::build(&mut builder, self.wide_entries, self.levels);
         specials::build(&mut builder);
+        if self.linked_specials {
+            specials::build_links(&builder);
+        }
         metadata::build(&mut builder);
         if let Some(large) = self.large {
             large.write(&builder.root.join("large"), self.seed);

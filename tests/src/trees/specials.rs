@@ -53,6 +53,15 @@ pub(super) fn build(builder: &mut Builder) {
     socket(builder);
 }
 
+/// Second names of special files. restic writes their link count and restores them as files of their own.
+pub(super) fn build_links(builder: &Builder) {
+    let folder = builder.folder("specials");
+    for name in ["link-dangling", "fifo", "char-zero", "block-large", "socket"] {
+        let second = folder.join(format!("second-{name}"));
+        std::fs::hard_link(folder.join(name), &second).unwrap_or_else(|error| broken(&second, "link", error));
+    }
+}
+
 fn link(path: &Path, target: &[u8]) {
     symlink(OsStr::from_bytes(target), path).unwrap_or_else(|error| broken(path, "link", error));
 }
