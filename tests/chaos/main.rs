@@ -1,0 +1,2 @@
+//! Crashes, stops and hostile neighbours while a job runs.
+#![allow(clippy::disallowed_macros, reason = "a test prints what it measured")]

@@ -1,0 +1,2 @@
+//! The command line as a user meets it: what it prints, what it returns.
+#![allow(clippy::disallowed_macros, reason = "a test prints what it measured")]

@@ -1,0 +1,71 @@
+//! Programs that ran: how they ended and what they said.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// What a finished program left.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The command line, for messages.
+    pub command: String,
+    /// Exit code; 128 + signal when a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error, as text.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Keeps what `output` has.
+    pub fn new(command: String, output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        let signal = output.status.signal().map(|signal| 128 + signal);
+        let code = output.status.code().or(signal).unwrap_or(-1);
+        Self { command, code, stdout: output.stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+    }
+
+    /// Panics with everything it said unless it ended with `code`.
+    #[track_caller]
+    pub fn expect_code(self, code: i32) -> Self {
+        let text = String::from_utf8_lossy(&self.stdout);
+        assert_eq!(self.code, code, "exit code of: {}\nstdout:\n{text}\nstderr:\n{}", self.command, self.stderr);
+        self
+    }
+
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Standard output as JSON lines; panics on a line that is none.
+    #[track_caller]
+    pub fn json_lines(&self) -> Vec<Value> {
+        let parse = |line: &str| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{}: not JSON: {error}: {line}", self.command))
+        };
+        self.text().lines().filter(|line| !line.is_empty()).map(parse).collect()
+    }
+
+    /// The last JSON line whose `message_type` is `kind`.
+    #[track_caller]
+    pub fn message(&self, kind: &str) -> Value {
+        let found = self.json_lines().into_iter().rev().find(|line| line["message_type"] == kind);
+        found.unwrap_or_else(|| panic!("{}: no line of type {kind} in\n{}\n{}", self.command, self.text(), self.stderr))
+    }
+}
+
+/// Runs a command to its end, without input.
+pub fn run(command: &mut Command) -> Outcome {
+    let shown = describe(command);
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
+    Outcome::new(shown, output)
+}
+
+/// Program and arguments in one line.
+pub fn describe(command: &Command) -> String {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let words: Vec<String> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+    format!("{program} {}", words.join(" "))
+}

@@ -1,0 +1,137 @@
+//! `test`: the gate and its parts.
+
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::Metadata;
+
+use crate::command::{cargo, on_path, run};
+use crate::failure::Failure;
+use crate::report::Report;
+use crate::services::{self, Tools};
+use crate::{lint, simulation, workspace};
+
+/// How much is run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What every change has to pass.
+    Gate,
+    /// The same with the large data sets and many seeds.
+    Full,
+}
+
+/// The program that runs tests.
+#[derive(Clone, Copy)]
+enum Runner {
+    Nextest,
+    Cargo,
+}
+
+impl Runner {
+    fn find() -> Self {
+        let runner = if on_path("cargo-nextest") { Self::Nextest } else { Self::Cargo };
+        eprintln!("test runner: {}", runner.name());
+        runner
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nextest => "cargo nextest",
+            Self::Cargo => "cargo test (cargo-nextest is not installed)",
+        }
+    }
+
+    /// The words that start it with one of the profiles of `.config/nextest.toml`.
+    fn words(self, profile: &'static str) -> Vec<&'static str> {
+        match self {
+            Self::Nextest => vec!["nextest", "run", "--profile", profile],
+            Self::Cargo => vec!["test"],
+        }
+    }
+}
+
+/// Lint, services, unit tests, release build, black box tests, simulation.
+pub(crate) fn gate(extent: Extent) -> Result<(), Failure> {
+    let mut report = Report::default();
+    let result = gate_phases(&mut report, extent);
+    report.print();
+    println!("{}", if result.is_ok() { "gate passed" } else { "gate FAILED" });
+    result
+}
+
+fn gate_phases(report: &mut Report, extent: Extent) -> Result<(), Failure> {
+    let runner = Runner::find();
+    let metadata = workspace::metadata()?;
+    lint::run_all(report)?;
+    report.phase("unit tests", || unit(runner, &metadata, &[]))?;
+    let tools = report.phase("services", services::provide_all)?;
+    let binary = report.phase("build release", || build_release(&metadata))?;
+    let seeds = if extent == Extent::Full { simulation::FULL_SEEDS } else { simulation::GATE_SEEDS };
+    simulation::run_in(report, &["--seeds", seeds])?;
+    report.phase("black box tests", || e2e(runner, &metadata, &tools, &binary, extent, &[]))
+}
+
+/// Unit tests as a command of their own.
+pub(crate) fn unit_alone(arguments: &[&str]) -> Result<(), Failure> {
+    let mut report = Report::default();
+    let metadata = workspace::metadata()?;
+    let runner = Runner::find();
+    let result = report.phase("unit tests", || unit(runner, &metadata, arguments));
+    report.print();
+    result
+}
+
+/// Black box tests as a command of their own; `LONGSHORE_TEST_FULL=1` for the large data sets.
+pub(crate) fn e2e_alone(arguments: &[&str]) -> Result<(), Failure> {
+    let mut report = Report::default();
+    let metadata = workspace::metadata()?;
+    let runner = Runner::find();
+    let extent = if std::env::var_os("LONGSHORE_TEST_FULL").is_some() { Extent::Full } else { Extent::Gate };
+    let result = e2e_phases(&mut report, runner, &metadata, extent, arguments);
+    report.print();
+    result
+}
+
+fn e2e_phases(
+    report: &mut Report,
+    runner: Runner,
+    metadata: &Metadata,
+    extent: Extent,
+    arguments: &[&str],
+) -> Result<(), Failure> {
+    let tools = report.phase("services", services::provide_all)?;
+    let binary = report.phase("build release", || build_release(metadata))?;
+    report.phase("black box tests", || e2e(runner, metadata, &tools, &binary, extent, arguments))
+}
+
+fn unit(runner: Runner, metadata: &Metadata, arguments: &[&str]) -> Result<(), Failure> {
+    let mut words = runner.words("unit");
+    words.extend(["--workspace", "--exclude", "tests", "--exclude", "simulation"]);
+    words.extend(arguments);
+    run(&mut cargo(metadata.workspace_root.as_std_path(), &words))
+}
+
+fn e2e(
+    runner: Runner,
+    metadata: &Metadata,
+    tools: &Tools,
+    binary: &Path,
+    extent: Extent,
+    arguments: &[&str],
+) -> Result<(), Failure> {
+    let mut words = runner.words("e2e");
+    words.extend(["--package", "tests"]);
+    words.extend(arguments);
+    let mut command = cargo(metadata.workspace_root.as_std_path(), &words);
+    command.env("LONGSHORE_BIN", binary).env("LONGSHORE_RESTIC", &tools.restic);
+    if extent == Extent::Full {
+        command.env("LONGSHORE_TEST_FULL", "1");
+    }
+    run(&mut command)
+}
+
+/// Builds the release binary and returns where it is.
+pub(crate) fn build_release(metadata: &Metadata) -> Result<PathBuf, Failure> {
+    let root = metadata.workspace_root.as_std_path();
+    run(&mut cargo(root, &["build", "--release", "--quiet", "--package", "longshore"]))?;
+    Ok(metadata.target_directory.join("release").join("longshore").into_std_path_buf())
+}
