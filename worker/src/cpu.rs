@@ -33,7 +33,10 @@ impl Cpu {
     ///
     /// # Errors
     /// `Panicked` if it did.
-    pub async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerError> {
+    pub async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, WorkerError> {
         match &self.0 {
             Kind::Inline => {
                 tokio::task::yield_now().await;

@@ -66,7 +66,6 @@ impl State {
             start: range.start,
             end: range.end,
             exact: range.exact,
-            last: range.end == file.identity.size,
             identity: file.identity,
             borrow,
         });
@@ -167,7 +166,7 @@ impl State {
         }
     }
 
-    fn read_whole(&mut self, key: FileKey) {
+    pub(super) fn read_whole(&mut self, key: FileKey) {
         let Some(file) = self.files.remove(&key) else { return };
         self.tasks.retain(|_, task| !matches!(&task.place, Place::Range(file, _) if *file == key));
         let tasks = &self.tasks;
