@@ -33,8 +33,9 @@ impl Ground {
 
     /// A backup that is stopped once its lock and some packs are there.
     fn frozen(&self) -> Frozen {
+        let packs_before = self.packs();
         let mut child = self.longshore.start(self.scratch.path(), ["backup", "--json", "tree"]);
-        while !self.is_under_way() {
+        while !self.is_locked() || self.packs() < packs_before + 3 {
             assert!(child.try_wait().expect("asked").is_none(), "the backup ended before it was met in the middle");
             std::thread::yield_now();
         }
@@ -42,15 +43,13 @@ impl Ground {
         Frozen { child: Some(child) }
     }
 
-    /// Its lock is there, and three packs are.
-    fn is_under_way(&self) -> bool {
-        let repository = self.restic.repository();
-        let complete = |folder: &std::path::Path| {
-            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-            entries.filter(|entry| entry.file_name().len() == 64).count()
-        };
-        let data = std::fs::read_dir(repository.join("data")).into_iter().flatten().flatten();
-        complete(&repository.join("locks")) > 0 && data.map(|folder| complete(&folder.path())).sum::<usize>() >= 3
+    fn is_locked(&self) -> bool {
+        complete_files(&self.restic.repository().join("locks")) > 0
+    }
+
+    fn packs(&self) -> usize {
+        let folders = std::fs::read_dir(self.restic.repository().join("data")).into_iter().flatten().flatten();
+        folders.map(|folder| complete_files(&folder.path())).sum()
     }
 
     /// The snapshot is right: the tree is the one that restic writes now, and every byte is there.
@@ -61,6 +60,12 @@ impl Ground {
         assert_eq!(self.restic.tree_of(snapshot), expected.tree);
         assert_eq!((expected.count("data_blobs"), expected.count("tree_blobs")), (0, 0), "{}", expected.summary);
     }
+}
+
+/// Files that have their final name.
+fn complete_files(folder: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name().len() == 64).count()
 }
 
 /// A stopped process that does not outlive the test.
