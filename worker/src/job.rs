@@ -25,7 +25,7 @@ use sources::paths;
 use sources::source::Source;
 use tokio::sync::Mutex;
 
-use crate::cpu::Cpu;
+use fleet::cpu::Cpu;
 use crate::dedupe::{BlobKey, Claim, Ledger, NewBlob, OwnBlobs, Reservation};
 use crate::error::WorkerError;
 use crate::meter::Meter;

@@ -194,7 +194,7 @@ impl Task {
                 Step::Leaf(entry) if must_read(&entry) => match read.next() {
                     Some(Ok(file)) => self.finish_read(*entry, file, &mut chunks, done),
                     Some(Err(error)) => self.not_read(*entry, error, done),
-                    None => return Err(WorkerError::Panicked),
+                    None => return Err(WorkerError::Inconsistent),
                 },
                 Step::Leaf(entry) => self.finish_unread(*entry, done),
             }
