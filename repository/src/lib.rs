@@ -2,4 +2,5 @@
 //!
 //! Usable without the fleet.
 
+pub mod format;
 pub mod storage;
