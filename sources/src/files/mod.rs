@@ -13,6 +13,8 @@ mod read;
 pub mod roots;
 pub mod targets;
 pub mod users;
+#[cfg(test)]
+mod stock_restic;
 mod walk;
 
 use rustix::fd::{AsFd, OwnedFd};
