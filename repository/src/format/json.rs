@@ -309,11 +309,12 @@ impl<'a> Cursor<'a> {
         let first = self.hex_at(self.position).ok_or_else(|| self.malformed("four hex digits"))?;
         self.position += 5;
         let mut point = first;
-        if (0xd800..0xdc00).contains(&first) && self.bytes.get(self.position) == Some(&b'\\') {
-            if let Some(second @ 0xdc00..0xe000) = self.hex_at(self.position + 1) {
-                point = 0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00);
-                self.position += 6;
-            }
+        if (0xd800..0xdc00).contains(&first)
+            && self.bytes.get(self.position) == Some(&b'\\')
+            && let Some(second @ 0xdc00..0xe000) = self.hex_at(self.position + 1)
+        {
+            point = 0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00);
+            self.position += 6;
         }
         match char::from_u32(point) {
             Some(character) if character != char::REPLACEMENT_CHARACTER => {

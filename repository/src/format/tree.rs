@@ -169,7 +169,6 @@ impl<'a> RawNode<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Start,
-    FirstNode,
     NextNode,
     End,
 }
@@ -203,7 +202,7 @@ impl<R: BufRead> TreeReader<R> {
         }
         let more = match place {
             Place::End => return Ok(None),
-            Place::Start | Place::FirstNode => self.scanner.peek()? != b']',
+            Place::Start => self.scanner.peek()? != b']',
             Place::NextNode => match self.scanner.peek()? {
                 b',' => {
                     self.scanner.expect(b',', "a comma")?;
