@@ -448,7 +448,7 @@ mod tests {
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
             let padded = format!(" {} ,", text.unwrap());
             let mut cursor = Cursor::new(padded.as_bytes());
-            prop_assert_eq!(cursor.raw().unwrap(), padded[1..padded.len() - 2].as_bytes());
+            prop_assert_eq!(cursor.raw().unwrap(), &padded.as_bytes()[1..padded.len() - 2]);
         }
 
         #[test]
