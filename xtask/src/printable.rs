@@ -27,7 +27,7 @@ const NAMES_PER_DIRECTORY: usize = 1000;
 ///
 /// # Errors
 /// The temporary directory cannot be written, restic fails, or its answer is not understood.
-pub fn generate(restic: &Path) -> io::Result<String> {
+pub(crate) fn generate(restic: &Path) -> io::Result<String> {
     let scratch = std::env::temp_dir().join(format!("longshore-printable-{}", std::process::id()));
     fs::create_dir_all(&scratch)?;
     let answer = ask(&restic.canonicalize()?, &scratch);
@@ -114,7 +114,8 @@ fn escape(text: &str) -> Option<(char, usize)> {
         'u' => 4,
         'U' => 8,
         letter => {
-            let short = [('a', 7), ('b', 8), ('f', 12), ('n', 10), ('r', 13), ('t', 9), ('v', 11), ('\\', 92), ('"', 34)];
+            let short =
+                [('a', 7), ('b', 8), ('f', 12), ('n', 10), ('r', 13), ('t', 9), ('v', 11), ('\\', 92), ('"', 34)];
             let (_, code) = short.into_iter().find(|&(known, _)| known == letter)?;
             return Some((char::from(code), 2));
         }
