@@ -5,6 +5,7 @@
 pub mod chunker;
 pub mod crypto;
 pub mod format;
+pub mod locks;
 pub mod pack_writer;
 pub mod seal;
 pub mod storage;
