@@ -3,5 +3,6 @@
 pub mod queue;
 pub mod state;
 pub mod objects;
+pub mod cpu;
 pub mod clock;
 pub mod rand;

@@ -166,8 +166,6 @@ pub struct RangeWork {
     pub exact: bool,
     /// The file as the splitter saw it.
     pub identity: FileIdentity,
-    /// It ends where the file ends, whatever its size is by then.
-    pub last: bool,
     /// Whether blobs that running jobs stored meanwhile may be borrowed.
     pub borrow: bool,
 }

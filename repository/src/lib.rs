@@ -2,11 +2,13 @@
 //!
 //! Usable without the fleet.
 
+pub mod blob_index;
 pub mod chunker;
 pub mod crypto;
 pub mod format;
 pub mod locks;
 pub mod pack_writer;
+pub mod repository;
 pub mod seal;
 pub mod storage;
 

@@ -53,7 +53,9 @@ impl Devices {
     pub(crate) fn cross(&mut self, path: &[u8], local: u64, parent: Option<u64>) -> Crossing {
         let path = RawName::from(path);
         match self {
-            Self::Given(facts) => facts.devices.get(&path).map_or(Crossing::Unknown, |number| Crossing::Number(*number)),
+            Self::Given(facts) => {
+                facts.devices.get(&path).map_or(Crossing::Unknown, |number| Crossing::Number(*number))
+            }
             Self::Making { map, by_local } => {
                 let number = match by_local.get(&local) {
                     Some(number) => *number,

@@ -43,8 +43,11 @@ pub enum WorkerError {
     #[error("this worker does not see {}", .0.path)]
     NotMyView(Box<proto::report::NotMyView>),
     /// A bug: work on another thread panicked.
-    #[error("a thread of this worker panicked")]
-    Panicked,
+    #[error("a thread of this worker failed")]
+    Panicked(#[from] fleet::cpu::Panicked),
+    /// A bug: the stages of a task contradict each other.
+    #[error("the stages of a task contradict each other")]
+    Inconsistent,
 }
 
 impl WorkerError {
@@ -57,7 +60,7 @@ impl WorkerError {
             Self::State(StateError::Full { .. }) | Self::PackLost | Self::Source(_) => true,
             Self::Object(ObjectError::Storage { transient, .. }) => *transient,
             Self::Queue(_) | Self::State(_) | Self::Object(_) | Self::Seal(_) => false,
-            Self::Malformed { .. } | Self::Panicked | Self::NotMyView(_) => false,
+            Self::Malformed { .. } | Self::Panicked(_) | Self::Inconsistent | Self::NotMyView(_) => false,
         }
     }
 

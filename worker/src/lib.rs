@@ -17,6 +17,5 @@ mod pipeline;
 mod range;
 mod report;
 mod stop;
-pub mod cpu;
 pub mod error;
 pub mod meter;

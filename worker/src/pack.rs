@@ -154,7 +154,12 @@ impl Packer {
     ///
     /// # Errors
     /// `PackLost` if one was not.
-    pub(crate) async fn settle(&self, ledger: &mut Ledger, own: &OwnBlobs, work: AtWork) -> Result<Vec<Id>, WorkerError> {
+    pub(crate) async fn settle(
+        &self,
+        ledger: &mut Ledger,
+        own: &OwnBlobs,
+        work: AtWork,
+    ) -> Result<Vec<Id>, WorkerError> {
         work.end().await?;
         for key in std::mem::take(&mut ledger.awaited) {
             let pack = own.await_blob(&key).await.ok_or(WorkerError::PackLost)?;

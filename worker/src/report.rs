@@ -46,8 +46,8 @@ impl Reporter {
             expires_at: self.clock.now().plus(EXPIRES_AFTER),
             body: report,
         };
-        let sealed = envelope.seal(&self.key).map_err(|error: EnvelopeError| {
-            WorkerError::Malformed { what: format!("its report cannot be sent: {error}") }
+        let sealed = envelope.seal(&self.key).map_err(|error: EnvelopeError| WorkerError::Malformed {
+            what: format!("its report cannot be sent: {error}"),
         })?;
         append(&*self.state, &*self.clock, &self.job, Bytes::from(sealed)).await
     }

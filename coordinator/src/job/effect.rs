@@ -80,6 +80,8 @@ pub enum Effect {
         file: FileKey,
         /// Its node without `content`.
         node: Vec<u8>,
+        /// Its length in bytes, as the splitter saw it.
+        size: u64,
         /// Chunks from the start, and where they end.
         done: (Payload, u64),
         /// Its ranges, in order.

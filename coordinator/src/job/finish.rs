@@ -11,9 +11,12 @@ impl State {
     pub(super) fn finish_if_possible(&mut self) {
         match self.phase {
             Phase::Archiving => self.finish_archiving(),
-            Phase::Indexing(tree) if self.packs.all_indexed() => {
-                self.phase = Phase::Committing;
-                self.perform(Effect::Commit { tree });
+            Phase::Indexing(tree) if self.unanswered == 0 => {
+                self.write_index(); // nothing is written when nothing waits
+                if self.packs.all_indexed() {
+                    self.phase = Phase::Committing;
+                    self.perform(Effect::Commit { tree });
+                }
             }
             _ => {}
         }
@@ -50,7 +53,6 @@ impl State {
         self.answered();
         if let Phase::Flushing(tree) = self.phase {
             self.phase = Phase::Indexing(tree);
-            self.write_index();
         }
     }
 }

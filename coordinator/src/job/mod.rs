@@ -24,5 +24,5 @@ mod state_tests;
 pub use effect::Effect;
 pub use event::{BlobKey, Event};
 pub use progress::Progress;
-pub use seams::{RangePart, Stitched, stitch};
+pub use seams::{RangePart, Stitched};
 pub use state::{DirKey, FileKey, ReportKey, Settings, State};

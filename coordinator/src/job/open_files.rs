@@ -66,7 +66,6 @@ impl State {
             start: range.start,
             end: range.end,
             exact: range.exact,
-            last: range.end == file.identity.size,
             identity: file.identity,
             borrow,
         });
@@ -117,11 +116,12 @@ impl State {
             let result = range.result.clone()?;
             Some(RangePart { start: range.start, end: range.end, exact: range.exact, result })
         });
-        let (node, done, ranges) = (file.node.clone(), file.done.clone(), parts.collect());
+        let (node, size) = (file.node.clone(), file.identity.size);
+        let (done, ranges) = (file.done.clone(), parts.collect());
         if !self.files_agree(key) {
             return self.read_whole(key);
         }
-        self.perform(Effect::StitchFile { file: key, node, done, ranges });
+        self.perform(Effect::StitchFile { file: key, node, size, done, ranges });
     }
 
     /// Whether every range saw the same file. Another size or time is listed; another inode is another file.
@@ -167,7 +167,7 @@ impl State {
         }
     }
 
-    fn read_whole(&mut self, key: FileKey) {
+    pub(super) fn read_whole(&mut self, key: FileKey) {
         let Some(file) = self.files.remove(&key) else { return };
         self.tasks.retain(|_, task| !matches!(&task.place, Place::Range(file, _) if *file == key));
         let tasks = &self.tasks;

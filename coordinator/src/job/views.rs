@@ -10,7 +10,7 @@ use proto::task::{Scope, View, Work};
 use serde::{Deserialize, Serialize};
 
 use super::effect::Effect;
-use super::state::{FactsStage, OpenTask, State};
+use super::state::{FactsStage, OpenTask, Place, State};
 
 /// Before the registry of workers is so old, nobody knows who lives.
 const REGISTRY_COMPLETE_AFTER: Duration = Duration::from_secs(30);
@@ -95,11 +95,13 @@ impl State {
             self.facts = FactsStage::Pending;
             self.perform(Effect::SetDevices { devices: self.devices.clone() });
         }
-        if let Some(task) = self.tasks.get_mut(&id) {
-            task.refusals = Refusals::default();
-            if let Work::Archive(archive) = &mut task.work {
-                archive.view = None;
-            }
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if let Place::Range(file, _) = task.place {
+            return self.read_whole(file);
+        }
+        task.refusals = Refusals::default();
+        if let Work::Archive(archive) = &mut task.work {
+            archive.view = None;
         }
         self.republish(id);
     }

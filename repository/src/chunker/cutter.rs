@@ -81,6 +81,29 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::samples::{data, plain_ends, small_chunker};
+    use super::Chain;
+
+    #[test]
+    fn a_cut_is_known_with_its_last_byte() {
+        let constant = [1; 1024];
+        let mut cutter = small_chunker().cutter();
+        assert_eq!(cutter.next_cut(&constant[..1023], false), None);
+        assert_eq!(cutter.next_cut(&constant, false), Some(1024));
+        let zeros = [0; 128];
+        assert_eq!(cutter.next_cut(&zeros[..127], false), None);
+        assert_eq!(cutter.next_cut(&zeros, false), Some(128));
+        assert_eq!(cutter.next_cut(&[], true), None);
+    }
+
+    #[test]
+    fn no_end_is_looked_at_twice() {
+        let constant = [1; 1000];
+        let mut chain = Chain::at(5000);
+        for length in [500, 700, 1000] {
+            assert_eq!(chain.next_cut(&small_chunker(), &constant[..length], 5000, false), None);
+            assert_eq!(chain.examined, 5000 + length as u64);
+        }
+    }
 
     proptest! {
         #[test]

@@ -283,14 +283,14 @@ impl RangeCutter {
             follower.advance(&self.chunker, window, offset, end_of_file, &mut next);
             shared = own.iter().copied().find(|cut| next.binary_search(cut).is_ok());
         }
-        // Chains that have met stay together, so the own one tells all.
-        let met_before = self.next.is_none();
-        if shared.is_some() {
+        // Chains that have met stay together, so the own one tells all. At the file's end there is no
+        // other one, and no cut behind the range's end but that of the file.
+        let met_from = if self.next.is_none() { Some(0) } else { shared };
+        if met_from.is_some() {
             self.next = None;
         }
         for cut in own {
-            let met = if met_before { self.range.end < self.range.size } else { shared.is_some_and(|at| at <= cut) };
-            self.accept(cut, met, chunks);
+            self.accept(cut, met_from.is_some_and(|met_from| met_from <= cut), chunks);
             if self.ended.is_some() {
                 return;
             }

@@ -107,6 +107,23 @@ fn reading_starts_where_the_first_candidate_could() {
 }
 
 #[test]
+fn a_look_back_that_reaches_the_start_of_the_file_makes_a_range_exact() {
+    let data = stream(20_000);
+    assert!(run(range(2064, 10_000, 20_000), LIMITS, &data, 500).exact);
+    assert!(!run(range(2065, 10_000, 20_000), LIMITS, &data, 500).exact);
+}
+
+#[test]
+fn a_cut_at_the_very_end_of_a_range_is_shared_with_an_anchor_there() {
+    // Constant bytes: cuts every 1024, and no anchor for the next range but its first byte, 2048.
+    let data = vec![1; 9000];
+    for block in [1024, 2048, 5000] {
+        let result = run(range(0, 2048, 9000), SeamLimits { look_back: 0, ..LIMITS }, &data, block);
+        assert_eq!((result.cuts, result.ended), (vec![0, 1024, 2048], RangeEnd::Proven { cut: 2048 }), "{block}");
+    }
+}
+
+#[test]
 fn a_range_at_the_end_of_the_file_ends_with_it() {
     let data = stream(40_000);
     let result = run(range(30_000, 40_000, 40_000), LIMITS, &data, 1000);

@@ -105,3 +105,43 @@ fn special_inputs_are_cut_as_restic_cuts_them() {
         assert_eq!(ends(&[]), [0usize; 0]);
     }
 }
+
+/// One range, read as a worker does, `block` bytes at a time.
+fn range_cuts(chunker: &Chunker, data: &[u8], range: FileRange, block: usize) -> RangeCuts {
+    let mut cutter = RangeCutter::new(chunker.clone(), range, SeamLimits::default()).unwrap();
+    while cutter.bytes_wanted_max() > 0 {
+        let from = cutter.read_from() as usize;
+        cutter.feed(&data[from..data.len().min(from + block)], &mut Vec::new());
+    }
+    cutter.finish().unwrap()
+}
+
+#[test]
+fn ranges_of_the_stream_are_cut_where_restic_cuts_the_whole() {
+    let data = stream(STREAM_LENGTH);
+    let size = STREAM_LENGTH as u64;
+    for (polynomial, expected) in [FIRST, SECOND] {
+        let chunker = Chunker::new(polynomial.parse().unwrap());
+        for block in [3 << 20, 100_000] {
+            let borders = [0, 20 << 20, 37_000_001, size];
+            let range = |ends: &[u64]| FileRange { start: ends[0], end: ends[1], size, exact: false };
+            let ranges: Vec<RangeCuts> =
+                borders.windows(2).map(|ends| range_cuts(&chunker, &data, range(ends), block)).collect();
+            assert_eq!(ranges.iter().map(|range| range.exact).collect::<Vec<_>>(), [true, false, false]);
+            let Ok(Stitch::Complete(pieces)) = stitch(&ranges) else { panic!("a seam of random data has to match") };
+            let ends: Vec<usize> = chunk_ends(&ranges, &pieces).iter().map(|&end| end as usize).collect();
+            assert_eq!(ends, expected, "{polynomial}, blocks of {block}");
+        }
+    }
+}
+
+#[test]
+fn a_range_stops_reading_soon_after_its_shared_cut() {
+    let data = stream(STREAM_LENGTH);
+    let range = FileRange { start: 0, end: 20 << 20, size: STREAM_LENGTH as u64, exact: true };
+    let mut cutter = RangeCutter::new(Chunker::new(FIRST.0.parse().unwrap()), range, SeamLimits::default()).unwrap();
+    cutter.feed(&data, &mut Vec::new());
+    // The first cut of the file behind 20 MiB, well before the 64 MiB at which it would give up.
+    assert_eq!(cutter.ended(), Some(RangeEnd::Proven { cut: 21_099_347 }));
+    assert!(cutter.read_from() <= 21_099_347 + (1 << 20));
+}

@@ -4,11 +4,12 @@
 //! settings there that restic ignores, and some of them change what a writer must do.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use proto::handles::{Random, RandomExt};
 use proto::id::Id;
 use serde::{Deserialize, Serialize};
+
+use crate::chunker::{Polynomial, PolynomialError};
 
 /// Version of the repository format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,37 +30,6 @@ impl RepositoryVersion {
     }
 }
 
-/// The chunker's polynomial as the configuration has it: a hexadecimal number without prefix or
-/// padding. Whether it is irreducible is for the chunker to say.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PolynomialText(String);
-
-impl PolynomialText {
-    /// Takes 1 to 16 lower-case hex digits without a leading zero.
-    ///
-    /// # Errors
-    /// `BadPolynomial` for anything else.
-    pub fn new(text: impl Into<String>) -> Result<Self, ConfigError> {
-        let text = text.into();
-        let digits = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        if text.is_empty() || text.len() > 16 || text.starts_with('0') || !text.bytes().all(digits) {
-            return Err(ConfigError::BadPolynomial { text: text.chars().take(40).collect() });
-        }
-        Ok(Self(text))
-    }
-
-    /// The digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for PolynomialText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// The configuration of a repository.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -68,7 +38,7 @@ pub struct Config {
     /// Random name of the repository; not a digest of anything.
     pub id: Id,
     /// Cuts of files depend on it.
-    pub chunker_polynomial: PolynomialText,
+    pub chunker_polynomial: Polynomial,
     /// Keys that restic does not know, in alphabetical order. They are not written back.
     pub foreign: BTreeMap<String, serde_json::Value>,
 }
@@ -85,12 +55,9 @@ pub enum ConfigError {
         /// What the configuration says.
         version: u32,
     },
-    /// Not a polynomial.
-    #[error("{text:?} is not a chunker polynomial")]
-    BadPolynomial {
-        /// What the configuration says.
-        text: String,
-    },
+    /// Not a polynomial that files could be cut by.
+    #[error("the configuration cannot be used")]
+    BadPolynomial(#[from] PolynomialError),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -104,7 +71,7 @@ struct ConfigJson {
 
 impl Config {
     /// The configuration of a new repository of version 2, with a random id.
-    pub fn new(chunker_polynomial: PolynomialText, random: &dyn Random) -> Self {
+    pub fn new(chunker_polynomial: Polynomial, random: &dyn Random) -> Self {
         let id = Id::from_bytes(random.bytes());
         Self { version: RepositoryVersion::V2, id, chunker_polynomial, foreign: BTreeMap::new() }
     }
@@ -121,7 +88,7 @@ impl Config {
             2 => RepositoryVersion::V2,
             _ => return Err(ConfigError::UnknownVersion { version }),
         };
-        Ok(Self { version, id, chunker_polynomial: PolynomialText::new(chunker_polynomial)?, foreign })
+        Ok(Self { version, id, chunker_polynomial: chunker_polynomial.parse()?, foreign })
     }
 
     /// The bytes to seal; foreign keys are left out, as restic does.
@@ -172,7 +139,7 @@ mod tests {
         let config = Config::decode(with("").as_bytes()).unwrap();
         assert_eq!(config.version, RepositoryVersion::V2);
         assert_eq!(String::from_utf8(config.encode()).unwrap(), with(""));
-        let polynomial = PolynomialText::new("3da3358b4dc173").unwrap();
+        let polynomial = "3da3358b4dc173".parse().unwrap();
         let new = Config::new(polynomial, &SeededRandom::new(1));
         assert_eq!(Config::decode(&new.encode()).unwrap(), new);
     }
@@ -182,7 +149,7 @@ mod tests {
         assert!(matches!(Config::decode(b"{}"), Err(ConfigError::Json(_))));
         let version_3 = with("").replace("\"version\":2", "\"version\":3");
         assert!(matches!(Config::decode(version_3.as_bytes()), Err(ConfigError::UnknownVersion { version: 3 })));
-        for bad in ["", "0x3d", "03d", "3DA3", "3da3358b4dc1733da"] {
+        for bad in ["", "0x3d", "3d", "3da3358b4dc172", "3da3358b4dc1733da"] {
             let json = with("").replace("3da3358b4dc173", bad);
             assert!(matches!(Config::decode(json.as_bytes()), Err(ConfigError::BadPolynomial { .. })), "{bad}");
         }

@@ -13,7 +13,7 @@ use sources::files::exclude::DirectoryTags;
 use sources::names::Names;
 use sources::source::{Metadata, Source, SourceError};
 
-use crate::cpu::Cpu;
+use fleet::cpu::Cpu;
 use crate::error::WorkerError;
 use crate::job::JobContext;
 use crate::parent::ParentDir;

@@ -45,8 +45,11 @@ pub(super) fn install(packages: &[&str]) -> Result<(), Failure> {
             .args(arguments)
             .env("DEBIAN_FRONTEND", "noninteractive"))
     };
-    let installed =
-        apt(&["update"]).and_then(|()| apt(&[&["install", "--yes", "--no-install-recommends"], packages].concat()));
+    if let Err(failure) = apt(&["update"]) {
+        // A foreign source that is down must not stop us; the installation tells.
+        eprintln!("xtask: {failure}");
+    }
+    let installed = apt(&[&["install", "--yes", "--no-install-recommends"], packages].concat());
     match installed {
         Ok(()) if missing().is_empty() => Ok(()),
         Ok(()) => Err(Failure::Missing {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::error::WorkerError;
+/// A bug: the work panicked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("work on another thread panicked")]
+pub struct Panicked;
 
 /// Runs blocking and computing work.
 #[derive(Clone, Debug)]
@@ -32,20 +35,23 @@ impl Cpu {
     /// Runs work that computes.
     ///
     /// # Errors
-    /// `Panicked` if it did.
-    pub async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerError> {
+    /// When it panicked.
+    pub async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Panicked> {
         match &self.0 {
             Kind::Inline => {
                 tokio::task::yield_now().await;
                 Ok(work())
             }
             Kind::Threads(permits) => {
-                let permit = permits.clone().acquire_owned().await.map_err(|_| WorkerError::Panicked)?;
+                let permit = permits.clone().acquire_owned().await.map_err(|_| Panicked)?;
                 let bounded = move || {
                     let _permit = permit;
                     work()
                 };
-                tokio::task::spawn_blocking(bounded).await.map_err(|_| WorkerError::Panicked)
+                tokio::task::spawn_blocking(bounded).await.map_err(|_| Panicked)
             }
         }
     }
@@ -53,14 +59,14 @@ impl Cpu {
     /// Runs work that waits for a disk.
     ///
     /// # Errors
-    /// `Panicked` if it did.
-    pub async fn read<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerError> {
+    /// When it panicked.
+    pub async fn read<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Panicked> {
         match &self.0 {
             Kind::Inline => {
                 tokio::task::yield_now().await;
                 Ok(work())
             }
-            Kind::Threads(_) => tokio::task::spawn_blocking(work).await.map_err(|_| WorkerError::Panicked),
+            Kind::Threads(_) => tokio::task::spawn_blocking(work).await.map_err(|_| Panicked),
         }
     }
 }

@@ -1,0 +1,61 @@
+//! What the worker of the root task tells of its host (DESIGN 3.6).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fleet::objects::ObjectsExt;
+use proto::facts::HostFacts;
+use proto::name::RawName;
+use proto::report::RootView;
+use sources::files::users::UserTable;
+use sources::paths;
+use sources::source::Mount;
+
+use crate::error::WorkerError;
+use crate::job::JobContext;
+use crate::walk::view_of;
+
+/// The same context with this host's own tables of users and groups.
+pub(super) async fn with_own_host(context: &Arc<JobContext>) -> Result<Arc<JobContext>, WorkerError> {
+    let source = context.source.clone();
+    let table = context.cpu.read(move || source.users()).await?;
+    let UserTable { users, groups } = table?;
+    let host = HostFacts { users, groups, ..HostFacts::default() };
+    Ok(Arc::new(context.with_host(host)))
+}
+
+/// What the accepted root report puts in force for all other tasks.
+pub(super) async fn root_view(context: &JobContext, devices: BTreeMap<RawName, u64>) -> Result<RootView, WorkerError> {
+    let places: Vec<Vec<u8>> = context.facts.targets.iter().map(|(_, place)| place.0.clone()).collect();
+    let source = context.source.clone();
+    let mounts = context.cpu.read(move || source.mounts(&places)).await??;
+    let own = context.facts.host.clone().unwrap_or_default();
+    let host = HostFacts { devices, mounts: mount_points(&mounts), ..own };
+    let encoded = rmp_serde::to_vec_named(&host)
+        .map_err(|error| WorkerError::Malformed { what: format!("host facts cannot be encoded: {error}") })?;
+    let mut targets = Vec::new();
+    for (_, place) in &context.facts.targets {
+        let (source, at) = (context.source.clone(), place.0.clone());
+        if let Ok(metadata) = context.cpu.read(move || source.metadata(&at)).await? {
+            targets.push((place.clone(), view_of(&metadata)));
+        }
+    }
+    Ok(RootView { host: context.objects.payload(&context.job, encoded).await?, targets })
+}
+
+/// Mount points on another file system than what is above them: a worker can tell whether it has these.
+fn mount_points(mounts: &[Mount]) -> BTreeSet<RawName> {
+    let devices: BTreeMap<&[u8], u64> = mounts.iter().map(|mount| (mount.path.as_slice(), mount.device)).collect();
+    let device_above = |path: &[u8]| {
+        let mut at = path;
+        while let Some((above, _)) = paths::split_last(at) {
+            if let Some(device) = devices.get(above) {
+                return Some(*device);
+            }
+            at = above;
+        }
+        None
+    };
+    let differs = |mount: &&Mount| device_above(&mount.path).is_some_and(|device| device != mount.device);
+    mounts.iter().filter(|mount| mount.is_mount_point).filter(differs).map(|mount| mount.path.clone().into()).collect()
+}

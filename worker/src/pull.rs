@@ -1,0 +1,257 @@
+//! One slot: delivery -> admitted task -> work -> report -> ack, in this order (FLEET 4).
+//!
+//! # Retries
+//! A transient error gives back a fresh copy with a higher attempt to a delay tier, then acknowledges. What cannot be
+//! helped is dead-lettered with a reason. A crash does nothing: the delivery comes again.
+//!
+//! # Order
+//! Packs durable, pack reports, known blobs, result report, ack. Each step may be repeated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet::queue::{Address, Delay, Delivery, Message, QueueError, Route};
+use futures::FutureExt;
+use proto::auth::MessageKey;
+use proto::envelope::{Envelope, EnvelopeError};
+use proto::id::{Id, JobId};
+use proto::report::{Outcome, PROBLEMS_MAX, Payload, ResultReport};
+use proto::task::{Task, Work};
+use repository::format::pack::BlobType;
+
+use crate::dedupe::Ledger;
+use crate::error::WorkerError;
+use crate::job::JobContext;
+use crate::meter::Meter;
+use crate::pipeline::archive;
+use crate::range::store_range;
+use crate::stop::Stop;
+use crate::worker::Shared;
+
+/// Attempts before a task is dead-lettered.
+const ATTEMPTS_MAX: u32 = 6;
+/// A (task, round) that so many workers began and did not live to end is dead-lettered.
+const LOST_STARTS_MAX: usize = 3;
+/// How long a slot waits before it asks a queue again that failed.
+const CONSUME_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// One of a worker's slots.
+pub(crate) struct Slot {
+    shared: Arc<Shared>,
+    key: MessageKey,
+}
+
+/// What becomes of a delivery.
+enum Verdict {
+    /// Its result was reported, or it is of no use.
+    Ack,
+    /// A fresh copy is published to this address first.
+    Instead(Address, Message),
+}
+
+impl Slot {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let repository = &shared.doors.repository;
+        let key = MessageKey::derive(&*repository.master_key().material(), &repository.id());
+        Self { shared, key }
+    }
+
+    /// Pulls and does tasks until the worker is drained.
+    pub(crate) async fn run(self, route: &Route) -> Result<(), QueueError> {
+        let (queue, clock, drain) = (&self.shared.doors.queue, &self.shared.doors.clock, &self.shared.drain);
+        while !drain.has_begun() {
+            let mut consumer = match queue.consume(&fleet::queue::Inbox::Tasks(route.clone())).await {
+                Ok(consumer) => consumer,
+                Err(error @ QueueError::Denied { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "no tasks can be had");
+                    clock.sleep(CONSUME_AGAIN_AFTER).await;
+                    continue;
+                }
+            };
+            loop {
+                let next = tokio::select! {
+                    biased;
+                    () = drain.begun() => return Ok(()),
+                    next = consumer.next() => next,
+                };
+                match next {
+                    Ok(Some(delivery)) => self.settle(route, delivery).await,
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "the stream of tasks broke");
+                        clock.sleep(CONSUME_AGAIN_AFTER).await;
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Does one delivery to its end. A failure to publish or acknowledge leaves it to come again.
+    async fn settle(&self, route: &Route, delivery: Delivery) {
+        let Delivery { message, receipt, .. } = delivery;
+        let verdict = self.judge(route, &message).await;
+        let queue = &self.shared.doors.queue;
+        if let Verdict::Instead(address, copy) = verdict
+            && let Err(error) = queue.publish(&address, copy).await
+        {
+            tracing::warn!(%error, "a task cannot be handed back; its delivery will come again");
+            return;
+        }
+        match receipt.ack().await {
+            Ok(true) => {}
+            Ok(false) => tracing::debug!("the delivery was not ours any more: it will come again"),
+            Err(error) => tracing::debug!(%error, "nobody knows whether the delivery was acknowledged"),
+        }
+    }
+
+    async fn judge(&self, route: &Route, message: &Message) -> Verdict {
+        let doors = &self.shared.doors;
+        let now = doors.clock.now();
+        let opened = Envelope::<Task>::open(&message.body, &self.key, &doors.repository.id(), now);
+        let task = match opened {
+            Ok(envelope) => envelope.body,
+            Err(error @ EnvelopeError::Schema { .. }) if message.attempt < ATTEMPTS_MAX => {
+                // A newer worker may understand it.
+                return self.later(route, message, &error.to_string(), error.reason());
+            }
+            Err(error) => return dead(message, error.reason()),
+        };
+        if task.refused_by.contains(&self.shared.settings.worker) {
+            return Verdict::Instead(Address::Later(route.clone(), Delay::S5), message.clone());
+        }
+        if doors.state.cancel_requested(&task.job).await.unwrap_or(false) {
+            return Verdict::Ack;
+        }
+        match self.has_ended(&task.job).await {
+            Ok(true) => return Verdict::Ack, // of an ended job
+            Ok(false) => {}
+            Err(error) => return self.later(route, message, &error.chain(), "storage"),
+        }
+        if self.is_poison(&task).await {
+            return dead(message, "starts");
+        }
+        let hold = self.shared.hold(task.id, task.round);
+        let done = self.work(&task).await;
+        drop(hold);
+        let (job, worker) = (&task.job, &self.shared.settings.worker);
+        let _ = doors.state.take_back_start(job, &task.id, task.round, worker).await;
+        match done {
+            Ok(()) => {
+                Meter::add(&self.shared.meter.tasks_done, 1);
+                Verdict::Ack
+            }
+            Err(error) if error.is_transient() && message.attempt < ATTEMPTS_MAX => {
+                self.later(route, message, &error.chain(), "transient")
+            }
+            Err(error) => {
+                tracing::error!(task = %task.id, error = error.chain(), "a task was given up");
+                dead(message, if error.is_transient() { "attempts" } else { "failed" })
+            }
+        }
+    }
+
+    /// Whether the job's record says that it has ended.
+    async fn has_ended(&self, job: &JobId) -> Result<bool, WorkerError> {
+        let name = proto::names::job_record(job, proto::names::Record::Result);
+        match self.shared.doors.repository.storage().size(&name).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == repository::storage::StorageErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the task killed too many workers already.
+    async fn is_poison(&self, task: &Task) -> bool {
+        let (state, worker) = (&self.shared.doors.state, &self.shared.settings.worker);
+        let Ok(starts) = state.note_start(&task.job, &task.id, task.round, worker).await else { return false };
+        if starts.len() < LOST_STARTS_MAX {
+            return false;
+        }
+        let Ok(live) = state.workers().await else { return false };
+        starts.iter().filter(|start| !live.iter().any(|other| other.worker == **start)).count() >= LOST_STARTS_MAX
+    }
+
+    fn later(&self, route: &Route, message: &Message, error: &str, code: &str) -> Verdict {
+        let attempt = message.attempt + 1;
+        tracing::warn!(error, attempt, "a task is tried again later");
+        let copy = Message { attempt, last_error: Some(code.to_owned()), ..message.clone() };
+        Verdict::Instead(Address::Later(route.clone(), Delay::for_attempt(attempt)), copy)
+    }
+
+    /// Does the task and reports its result.
+    async fn work(&self, task: &Task) -> Result<(), WorkerError> {
+        let reporter = self.shared.jobs.reporter(&task.job, &self.key);
+        // Boxed: the future of a whole archive task is large.
+        let result = match self.perform(task).boxed().await {
+            Ok(result) => result,
+            Err(WorkerError::NotMyView(refusal)) => self.result(task, Outcome::NotMyView(*refusal)),
+            Err(error) => return Err(error),
+        };
+        reporter.send_result(result).await
+    }
+
+    async fn perform(&self, task: &Task) -> Result<ResultReport, WorkerError> {
+        match &task.work {
+            Work::Probe(_) => Ok(self.result(task, Outcome::Probed)),
+            Work::Unknown => Err(WorkerError::Malformed { what: "a kind of work of a newer release".to_owned() }),
+            Work::Archive(work) => {
+                let context = self.shared.jobs.context(&task.job, &task.facts).await?;
+                let at_work = context.packer.begin();
+                let deadline = Duration::from_secs(work.budget.soft_deadline_seconds);
+                let stop = Stop::new(self.shared.drain.clone(), context.clock.clone(), deadline);
+                let done = archive(&context, work, &stop).await?;
+                let mut result = self.result(task, Outcome::Archived(done.archived));
+                result.problems = done.problems;
+                result.problems.truncate(PROBLEMS_MAX);
+                self.complete(&context, at_work, done.ledger, result).await
+            }
+            Work::Range(work) => {
+                let context = self.shared.jobs.context(&task.job, &task.facts).await?;
+                let at_work = context.packer.begin();
+                let done = store_range(&context, work).await?;
+                let result = self.result(task, Outcome::Range(done.result));
+                self.complete(&context, at_work, done.ledger, result).await
+            }
+        }
+    }
+
+    /// Waits until everything that the result refers to is durable, and writes that into the result.
+    async fn complete(
+        &self,
+        context: &JobContext,
+        at_work: crate::pack::AtWork,
+        mut ledger: Ledger,
+        mut result: ResultReport,
+    ) -> Result<ResultReport, WorkerError> {
+        result.packs = context.packer.settle(&mut ledger, &context.own, at_work).await?;
+        let mut borrowed = Vec::with_capacity(ledger.borrowed.len() * 33);
+        for (kind, id) in &ledger.borrowed {
+            borrowed.push(u8::from(*kind == BlobType::Tree));
+            borrowed.extend_from_slice(id.as_bytes());
+        }
+        result.borrowed = Payload::Inline(borrowed);
+        result.counts = ledger.counts;
+        Ok(result)
+    }
+
+    fn result(&self, task: &Task, outcome: Outcome) -> ResultReport {
+        ResultReport {
+            task: task.id,
+            round: task.round,
+            worker: self.shared.settings.worker.clone(),
+            outcome,
+            packs: Vec::<Id>::new(),
+            borrowed: Payload::default(),
+            counts: proto::report::Counts::default(),
+            problems: Vec::new(),
+            ended_at: self.shared.doors.clock.now(),
+        }
+    }
+}
+
+fn dead(message: &Message, reason: &str) -> Verdict {
+    Verdict::Instead(Address::DeadTasks, Message { last_error: Some(reason.to_owned()), ..message.clone() })
+}

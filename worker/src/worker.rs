@@ -1,0 +1,138 @@
+//! A worker: some slots that pull tasks, and a heartbeat that stops last.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fleet::queue::{QueueError, Route};
+use fleet::state::Heartbeat;
+use futures::future::join_all;
+use proto::id::{Id, Round, WorkerId};
+
+use crate::error::WorkerError;
+pub use crate::job::Doors;
+use crate::job::Jobs;
+use crate::meter::Meter;
+use crate::pull::Slot;
+pub use crate::stop::Drain;
+
+/// How often a worker says that it lives.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
+
+/// What a worker is told at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who it is; anew at each start.
+    pub worker: WorkerId,
+    /// Whose tasks it takes.
+    pub pool: String,
+    /// Tasks that it does at once.
+    pub slots: u32,
+}
+
+/// A worker.
+pub struct Worker {
+    shared: Arc<Shared>,
+}
+
+/// What the slots of one worker share.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) doors: Doors,
+    pub(crate) jobs: Jobs,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) drain: Drain,
+    holds: Mutex<BTreeMap<(Id, Round), u32>>,
+}
+
+impl Worker {
+    /// A worker that has not begun.
+    pub fn new(settings: Settings, doors: Doors, drain: Drain) -> Self {
+        let meter = Arc::new(Meter::default());
+        let jobs = Jobs::new(doors.clone(), settings.worker.clone(), meter.clone());
+        Self { shared: Arc::new(Shared { settings, doors, jobs, meter, drain, holds: Mutex::default() }) }
+    }
+
+    /// What it has done so far.
+    pub fn meter(&self) -> Arc<Meter> {
+        self.shared.meter.clone()
+    }
+
+    /// Works until it is drained and every slot has handed back.
+    ///
+    /// Dropping the future is a crash: its tasks are delivered again.
+    ///
+    /// # Errors
+    /// When the task queue refuses for good.
+    pub async fn run(&self) -> Result<(), WorkerError> {
+        let shared = &self.shared;
+        let route = Route::normal(&shared.settings.pool);
+        shared.doors.queue.declare(&route).await?;
+        self.beat().await;
+        let slots = (0..shared.settings.slots.max(1)).map(|_| Slot::new(shared.clone()).run(&route));
+        let slots = join_all(slots);
+        let ended = tokio::select! {
+            biased;
+            ended = slots => ended,
+            () = self.heartbeats() => Vec::new(), // never ends
+        };
+        if let Err(error) = shared.doors.state.deregister(&shared.settings.worker).await {
+            tracing::debug!(%error, "the registry still has this worker");
+        }
+        ended.into_iter().collect::<Result<(), QueueError>>()?;
+        Ok(())
+    }
+
+    async fn heartbeats(&self) {
+        loop {
+            self.shared.doors.clock.sleep(HEARTBEAT_EVERY).await;
+            self.beat().await;
+        }
+    }
+
+    async fn beat(&self) {
+        let shared = &self.shared;
+        let heartbeat = Heartbeat {
+            worker: shared.settings.worker.clone(),
+            pool: shared.settings.pool.clone(),
+            slots: shared.settings.slots.max(1),
+            holds: shared.lock_holds().keys().copied().collect(),
+            draining: shared.drain.has_begun(),
+            said_at: shared.doors.clock.now(),
+        };
+        if let Err(error) = shared.doors.state.heartbeat(&heartbeat).await {
+            tracing::warn!(%error, "no heartbeat");
+        }
+    }
+}
+
+impl Shared {
+    fn lock_holds(&self) -> std::sync::MutexGuard<'_, BTreeMap<(Id, Round), u32>> {
+        // Nothing panics while it is held; a poisoned lock holds a whole map.
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The heartbeat names the task until the guard is dropped.
+    pub(crate) fn hold(self: &Arc<Self>, task: Id, round: Round) -> Hold {
+        *self.lock_holds().entry((task, round)).or_default() += 1;
+        Hold { shared: self.clone(), key: (task, round) }
+    }
+}
+
+/// A task that this worker holds.
+pub(crate) struct Hold {
+    shared: Arc<Shared>,
+    key: (Id, Round),
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut holds = self.shared.lock_holds();
+        if let Some(count) = holds.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                holds.remove(&self.key);
+            }
+        }
+    }
+}
