@@ -55,7 +55,7 @@ async fn keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn keeps_the_contract_with_small_pages_on_many_threads() {
+async fn keeps_the_contract_with_small_pages() {
     let places = Places::new();
     contract::run(|| Arc::new(places.next().with_page_entries(7))).await;
 }
@@ -121,16 +121,6 @@ async fn leftovers_and_foreign_files_are_not_objects() {
     let names: Vec<String> = all(&storage, "").await.into_iter().map(|entry| entry.name).collect();
     assert_eq!(names, [format!("data/ab/{id}")]);
     assert_eq!(storage.get("data/ab/pipe", None).await.unwrap_err().kind, StorageErrorKind::Permanent);
-}
-
-#[tokio::test]
-async fn a_leftover_with_our_process_id_is_stepped_over() {
-    let (_directory, storage) = repository().await;
-    for number in 0..2_000 {
-        std::fs::write(storage.root.join(format!("keys/.longshore~{}-{number}", std::process::id())), b"").unwrap();
-    }
-    storage.put("keys/a", b"whole".to_vec().into()).await.unwrap();
-    assert_eq!(storage.get("keys/a", None).await.unwrap(), "whole");
 }
 
 #[tokio::test]
