@@ -124,6 +124,19 @@ async fn leftovers_and_foreign_files_are_not_objects() {
 }
 
 #[tokio::test]
+async fn a_page_is_full_before_there_is_another() {
+    let (_directory, storage) = repository().await;
+    let storage = storage.with_page_entries(2);
+    let mut pages = Vec::new();
+    for name in ["keys/a", "keys/b", "keys/c"] {
+        storage.put(name, vec![].into()).await.unwrap();
+        let page = storage.list("keys/", None).await.unwrap();
+        pages.push((page.entries.len(), page.next));
+    }
+    assert_eq!(pages, [(1, None), (2, None), (2, Some("keys/b".to_owned()))]);
+}
+
+#[tokio::test]
 async fn links_count_in_the_root_only() {
     let (directory, storage) = repository().await;
     let elsewhere = directory.path().join("elsewhere");
