@@ -34,18 +34,15 @@ pub(crate) async fn choose(
         ParentChoice::None => Ok(None),
         ParentChoice::Snapshot(id) => {
             let json = repository.load_file(FileKind::Snapshot, id).await?;
-            let snapshot = Snapshot::decode(&json).map_err(|error| JobError::internal("the parent snapshot", &error))?;
+            let snapshot =
+                Snapshot::decode(&json).map_err(|error| JobError::internal("the parent snapshot", &error))?;
             Ok(Some(Parent { id: *id, tree: snapshot.tree }))
         }
         ParentChoice::Newest => newest(repository, request, now).await,
     }
 }
 
-async fn newest(
-    repository: &Repository,
-    request: &BackupRequest,
-    now: UnixTime,
-) -> Result<Option<Parent>, JobError> {
+async fn newest(repository: &Repository, request: &BackupRequest, now: UnixTime) -> Result<Option<Parent>, JobError> {
     let loaded = repository.load_snapshots().await?;
     for (id, error) in &loaded.broken {
         tracing::warn!(snapshot = %id, %error, "a snapshot cannot be read; it is no parent");

@@ -61,7 +61,11 @@ impl Performer {
     ///
     /// # Errors
     /// What ends the job.
-    pub(crate) async fn perform(self: Arc<Self>, effect: Effect, packs: Vec<IndexedPack>) -> Result<Happened, JobError> {
+    pub(crate) async fn perform(
+        self: Arc<Self>,
+        effect: Effect,
+        packs: Vec<IndexedPack>,
+    ) -> Result<Happened, JobError> {
         match effect {
             Effect::Publish { task, round, work, refused_by } => {
                 self.publish(task, round, work, refused_by).await?;

@@ -141,7 +141,8 @@ impl JobRecord {
     }
 
     async fn decide(&self, wanted: CommitRecord) -> Result<CommitRecord, JobError> {
-        let encoded = rmp_serde::to_vec_named(&wanted).map_err(|error| JobError::internal("a commit record", &error))?;
+        let encoded =
+            rmp_serde::to_vec_named(&wanted).map_err(|error| JobError::internal("a commit record", &error))?;
         let name = job_record(self.job(), Record::Commit);
         match self.repository.put_private(&name, &encoded).await {
             Ok(()) => Ok(wanted),
