@@ -91,7 +91,8 @@ pub async fn run(
     doors.repository.check_writable()?;
     let mut submission = submission.clone();
     for lost in 1.. {
-        let ended = Job::start(doors, &submission, request, settings).await?.run(progress).await;
+        let (job, state) = Job::start(doors, &submission, request, settings).await?;
+        let ended = job.run(state, progress).await;
         match ended {
             Err(JobError::LockLost(reason)) if lost < LOCKS_LOST_MAX => {
                 let next = new_job_id(doors);
@@ -123,7 +124,6 @@ struct Job<'a> {
     lock: Arc<RepositoryLock>,
     record: Arc<JobRecord>,
     performer: Arc<Performer>,
-    state: State,
     resumed: Option<Resumed>,
 }
 
@@ -133,7 +133,7 @@ impl<'a> Job<'a> {
         submission: &Submission,
         request: &BackupRequest,
         settings: &'a Settings,
-    ) -> Result<Self, JobError> {
+    ) -> Result<(Self, State), JobError> {
         let started_at = doors.clock.now();
         let lock = Arc::new(
             RepositoryLock::take(&doors.repository, settings.lock.clone(), doors.clock.clone(), settings.retry_lock)
@@ -153,7 +153,7 @@ impl<'a> Job<'a> {
         settings: &'a Settings,
         lock: Arc<RepositoryLock>,
         started_at: UnixTime,
-    ) -> Result<Self, JobError> {
+    ) -> Result<(Self, State), JobError> {
         let job = submission.job.clone();
         let me = coordinator_id(&job);
         let resumed = resume(doors, &me, &lock, submission, request).await?;
@@ -222,10 +222,10 @@ impl<'a> Job<'a> {
             assembler,
             committer,
         });
-        Ok(Self { doors, settings, lock, record, performer, state, resumed })
+        Ok((Self { doors, settings, lock, record, performer, resumed }, state))
     }
 
-    async fn run(self, progress: &watch::Sender<Progress>) -> Result<BackupDone, JobError> {
+    async fn run(self, state: State, progress: &watch::Sender<Progress>) -> Result<BackupDone, JobError> {
         let (doors, job) = (self.doors, self.performer.job.clone());
         doors.queue.declare(&self.performer.route).await?;
         let wanted: u64 = u64::from_le_bytes(doors.repository.random().bytes());
@@ -233,7 +233,7 @@ impl<'a> Job<'a> {
         let collector = Collector::new(doors.clone(), job.clone(), self.performer.key.clone());
         let performer = self.performer.clone();
         let (wait, embedded) = (self.settings.wait_workers, self.settings.embedded);
-        let mut runner = Runner::new(performer, collector, self.state, progress, generation, wait, embedded);
+        let mut runner = Runner::new(performer, collector, state, progress, generation, wait, embedded);
         let ended = runner.run().await;
         let done = ended.map(|snapshot| BackupDone {
             job: job.clone(),
