@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{completion, init, ls, snapshots, version};
+use crate::commands::{backup, completion, init, ls, snapshots, unlock, version};
 use crate::config::RepositoryFlags;
 use crate::environment::Environment;
 use crate::exit::{ExitStatus, Failure};
@@ -33,8 +33,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Init(init::Arguments),
+    Backup(Box<backup::Arguments>),
     Snapshots(snapshots::Arguments),
     Ls(ls::Arguments),
+    Unlock(unlock::Arguments),
     Completion(completion::Arguments),
     Version(version::Arguments),
 }

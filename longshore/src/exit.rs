@@ -3,6 +3,9 @@
 use std::error::Error;
 use std::io;
 
+use coordinator::error::JobError;
+use fleet::objects::ObjectError;
+use repository::locks::LockError;
 use repository::repository::RepositoryError;
 use repository::storage::{LocationError, OpenError, StorageError, StorageErrorKind};
 use sources::files::exclude::ExcludeError;
@@ -10,6 +13,7 @@ use sources::files::targets::TargetError;
 use sources::source::SourceError;
 
 use crate::config::ConfigError;
+use crate::output::printable;
 use crate::password::PasswordError;
 use crate::select::SelectError;
 
@@ -104,6 +108,9 @@ pub(crate) enum CommandError {
     /// The repository cannot be used.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
+    /// A lock stands in the way, or cannot be handled.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The snapshot, or what was wanted of it, is not there.
     #[error(transparent)]
     Select(#[from] SelectError),
@@ -116,6 +123,12 @@ pub(crate) enum CommandError {
     /// The output cannot be written.
     #[error("write the output")]
     Output(#[from] io::Error),
+    /// A job ended without a result.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// A second signal came before the job had ended.
+    #[error("stopped at once; the repository is whole, and the lock of this process is left in it")]
+    Abandoned,
     /// A fleet is configured, and this release has none.
     #[error("a fleet is configured, and this release works embedded only")]
     NoFleet,
@@ -149,8 +162,11 @@ fn judge(error: &CommandError) -> Verdict {
         CommandError::File { .. } | CommandError::Output(_) => (ExitStatus::Failed, None),
         CommandError::Password(error) => judge_password(error),
         CommandError::Repository(error) => judge_repository(error),
+        CommandError::Lock(error) => judge_lock(error),
         CommandError::Select(error) => judge_select(error),
         CommandError::Target(_) => (ExitStatus::Failed, None),
+        CommandError::Job(error) => judge_job(error),
+        CommandError::Abandoned => (ExitStatus::Interrupted, hint("`longshore unlock` removes the lock")),
         CommandError::NoFleet => (
             ExitStatus::Usage,
             hint("give --embedded to do the work in this process, or unset LONGSHORE_AMQP_URL and LONGSHORE_REDIS_URL"),
@@ -235,22 +251,50 @@ fn judge_storage(error: &StorageError) -> Verdict {
     }
 }
 
+fn judge_lock(error: &LockError) -> Verdict {
+    match error {
+        LockError::Locked(conflict) if conflict.stale => {
+            (ExitStatus::Locked, hint("its holder is gone: `longshore unlock` removes the lock"))
+        }
+        LockError::Locked(_) => (
+            ExitStatus::Locked,
+            hint("wait until it is gone; if nobody is at work any more, `longshore unlock --remove-all` removes it"),
+        ),
+        LockError::Damaged { .. } => (ExitStatus::Locked, None),
+        LockError::Storage(error) => judge_storage(error),
+        _ => (ExitStatus::Failed, hint("try again")),
+    }
+}
+
+fn judge_job(error: &JobError) -> Verdict {
+    match error {
+        JobError::Lock(error) => judge_lock(error),
+        JobError::Repository(error) => judge_repository(error),
+        JobError::Storage(error) => judge_storage(error),
+        JobError::Object(ObjectError::Storage { source, .. }) => match source.downcast_ref::<RepositoryError>() {
+            Some(error) => judge_repository(error),
+            None => (ExitStatus::Failed, None),
+        },
+        JobError::Cancelled => (ExitStatus::Interrupted, hint("the same command goes on where this one was stopped")),
+        JobError::LockLost(_) => (ExitStatus::Failed, hint("somebody removes our locks; find out who, then try again")),
+        _ => (ExitStatus::Failed, None),
+    }
+}
+
 /// The error and its causes in one line, and one more for each missing source.
 fn message(error: &CommandError) -> String {
     let mut text = chain(error);
     if let CommandError::Target(TargetError::NothingThere { problems }) = error {
         for problem in problems {
-            text.push_str("\n  ");
-            text.push_str(&source_problem(problem));
+            text.push_str(&format!("\n  {}: {}", printable(&problem.path), reason(problem)));
         }
     }
     text
 }
 
 /// Why a source cannot be read, for people.
-pub(crate) fn source_problem(problem: &SourceError) -> String {
-    let reason = if problem.is_vanished() { "it does not exist".to_owned() } else { problem.source.to_string() };
-    format!("{}: {reason}", crate::output::printable(&problem.path))
+pub(crate) fn reason(problem: &SourceError) -> String {
+    if problem.is_vanished() { "it does not exist".to_owned() } else { problem.source.to_string() }
 }
 
 /// An error and its causes in one line; a cause that says the same again is left out.
@@ -269,3 +313,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+#[path = "exit_tests.rs"]
+mod tests;

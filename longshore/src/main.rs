@@ -5,13 +5,17 @@ use std::process::ExitCode;
 mod cli;
 mod commands;
 mod config;
+mod embedded;
 mod environment;
 mod exit;
 mod identity;
 mod output;
 mod password;
+mod progress;
+mod scan;
 mod select;
 mod session;
+mod signals;
 mod table;
 
 fn main() -> ExitCode {
