@@ -51,7 +51,8 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>, environment: &Env
     };
     let wants_json = words.iter().skip(1).take_while(|word| *word != "--").any(|word| word == "--json");
     if error.use_stderr() && wants_json {
-        let message = error.render().to_string().trim().to_owned();
+        let text = error.render().to_string();
+        let message = text.trim().trim_start_matches("error: ").to_owned();
         let flags = OutputFlags { json: true, quiet: false };
         let failure = Failure { status: ExitStatus::Usage, message, hint: None };
         Output::of_this_process(flags, environment).fatal(&failure);

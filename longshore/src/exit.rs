@@ -232,6 +232,7 @@ fn judge_select(error: &SelectError) -> Verdict {
     match error.repository_error() {
         Some(error) => judge_repository(error),
         None if error.is_damage() => (ExitStatus::Damaged, hint(CHECK_HINT)),
+        None if error.is_about_a_path() => (ExitStatus::Failed, hint("`longshore ls SNAPSHOT` lists what it holds")),
         None => (ExitStatus::Failed, hint(LIST_HINT)),
     }
 }

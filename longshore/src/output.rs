@@ -76,6 +76,11 @@ impl Output {
         self.json
     }
 
+    /// Whether only what was asked for is printed.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Prints a line of data.
     pub(crate) fn line(&self, line: impl fmt::Display) -> io::Result<()> {
         writeln!(self.lock().data, "{line}")

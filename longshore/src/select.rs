@@ -122,6 +122,11 @@ impl SelectError {
         }
     }
 
+    /// Whether the snapshot is there, and what was wanted of it is not.
+    pub(crate) fn is_about_a_path(&self) -> bool {
+        matches!(self, Self::NoPath { .. } | Self::NoDirectory { .. })
+    }
+
     /// Whether the repository has lost something.
     pub(crate) fn is_damage(&self) -> bool {
         match self {

@@ -62,7 +62,7 @@ pub(crate) struct Arguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "What is left out")]
 struct ExcludeFlags {
-    /// Leave out what matches; may be repeated. As in restic: `*.o`, `/home/*/tmp`, `!keep.o`, `a/**/b`.
+    /// Leave out what matches; may be repeated. As in restic: `*.o`, `/srv/*/tmp`, `!keep.o`, `a/**/b`.
     #[arg(long, short, value_name = "PATTERN")]
     exclude: Vec<String>,
 

@@ -137,7 +137,7 @@ fn patterns(given: &[String], files: &[PathBuf]) -> Result<Vec<Vec<u8>>, Command
     Ok(patterns)
 }
 
-/// Patterns that leave the default repository and its password out of its own snapshots.
+/// Patterns that leave out what this program has made itself: its caches, the default repository, its password.
 ///
 /// Patterns match the paths of targets as they were given, so each is written as seen from the targets that hold it. A
 /// target that lies in the repository itself was meant.
@@ -146,7 +146,8 @@ fn own_files(session: &Session, roots: &[TargetRoot]) -> Vec<Vec<u8>> {
         RepositoryPlace::Default(path) => Some(path),
         RepositoryPlace::Named(_) | RepositoryPlace::InFile(_) => None,
     };
-    let own: Vec<PathBuf> = repository.into_iter().chain(session.made_password_file()).map(|path| real(path)).collect();
+    let own = repository.into_iter().chain(session.made_password_file()).chain(&session.configuration.cache);
+    let own: Vec<PathBuf> = own.map(|path| real(path)).collect();
     let seen_from = |root: &TargetRoot| {
         let below = |path: &PathBuf| {
             let rest = paths::below(&root.real_path, path.as_os_str().as_bytes()).filter(|rest| !rest.is_empty())?;

@@ -7,20 +7,20 @@ use proto::report::{Problem, ProblemKind};
 use repository::repository::Repository;
 use serde_json::{Value, json};
 
-use crate::commands::Ended;
+use crate::commands::{Ended, init};
 use crate::exit::{CommandError, ExitStatus};
 use crate::output::{bytes_text, counted, duration_text, printable};
 use crate::session::Session;
 
 /// Says where the default repository and its password are.
 pub(super) fn print_places(session: &Session, repository: &Repository, is_new: bool) -> Result<(), CommandError> {
-    if session.output.is_json() || !session.configuration.is_default_repository() {
-        return Ok(());
-    }
-    let (created, keep) = if is_new { ("created ", ": keep a copy elsewhere") } else { ("", "") };
-    session.output.line(format_args!("{created}repository {}", repository.location()))?;
-    if let Some(path) = session.made_password_file() {
-        session.output.line(format_args!("its password is in {}{keep}", path.display()))?;
+    if is_new {
+        init::announce(session, repository)?;
+    } else if session.configuration.is_default_repository() {
+        session.output.note(format_args!("repository {}", repository.location()));
+        if let Some(path) = session.made_password_file() {
+            session.output.note(format_args!("its password is in {}", path.display()));
+        }
     }
     Ok(())
 }
@@ -36,8 +36,8 @@ pub(super) fn print(session: &Session, done: &BackupDone, mut problems: Vec<Prob
         for problem in &problems[known..] {
             session.output.warn(problem_text(problem));
         }
-        for line in lines(done, &problems) {
-            session.output.line(line)?;
+        if !session.output.is_quiet() {
+            session.output.line(lines(done, &problems).join("\n"))?;
         }
     }
     Ok(if is_incomplete { ExitStatus::Incomplete } else { ExitStatus::Done })
@@ -108,9 +108,11 @@ fn files(done: &BackupDone) -> u64 {
 
 fn lines(done: &BackupDone, problems: &[Problem]) -> Vec<String> {
     let (counts, progress) = (&done.counts, &done.progress);
-    let compared = match done.parent {
-        Some(parent) => format!("compared with snapshot {}", parent.short()),
-        None => "compared with no snapshot: every file was read".to_owned(),
+    let compared = match (done.parent, &done.resumed) {
+        (Some(parent), None) => format!("compared with snapshot {}", parent.short()),
+        (Some(parent), Some(job)) => format!("compared with snapshot {} and unfinished job {job}", parent.short()),
+        (None, Some(job)) => format!("compared with unfinished job {job}"),
+        (None, None) => "compared with no snapshot: every file was read".to_owned(),
     };
     let three = |what: &str, new, changed, unmodified| {
         format!("{what:<13}{new} new, {changed} changed, {unmodified} unmodified")
