@@ -108,10 +108,6 @@ pub(crate) struct Walker {
 }
 
 impl Walker {
-    fn facts(&self) -> &Facts {
-        &self.context.facts
-    }
-
     /// The next steps; `None` when the scope is walked.
     ///
     /// # Errors

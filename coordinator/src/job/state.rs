@@ -41,6 +41,8 @@ pub struct Settings {
     pub parents: Vec<Id>,
     /// The targets' inodes in the parent snapshot.
     pub expected_targets: Vec<(RawName, View)>,
+    /// The parent's targets hold something: so must ours, unless that is allowed.
+    pub parent_has_content: bool,
     /// Whether the registry of workers is known to be complete (embedded) or must be 30 s old first.
     pub registry_complete: bool,
     /// An empty result is taken as it is.
@@ -70,6 +72,7 @@ pub struct State {
     pub(super) probe: Probe,
     pub(super) counts: Counts,
     pub(super) problems: Vec<Problem>,
+    pub(super) tree: Option<Id>,
     pub(super) progress: Progress,
     /// The index was listed for wanted blobs since the last one was added.
     pub(super) listed_for_wanted: bool,
@@ -197,6 +200,7 @@ impl State {
             probe: Probe::default(),
             counts: Counts::default(),
             problems: Vec::new(),
+            tree: None,
             progress: Progress::default(),
             listed_for_wanted: false,
             effects: Vec::new(),
@@ -229,6 +233,11 @@ impl State {
     /// What could not be read, and the like.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// The root's tree, once it is stored.
+    pub fn tree(&self) -> Option<Id> {
+        self.tree
     }
 
     /// How far it is.

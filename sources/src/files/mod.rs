@@ -1,4 +1,4 @@
-//! A file tree on this host: the source door over Linux system calls.
+//! A file tree on this host: the source door, and the way back, over Linux system calls.
 //!
 //! Below a configured root no symbolic link is ever followed and no path leads out of it: every call
 //! walks from a descriptor of the root (`beneath`). Roots are opened anew for each call, so that a
@@ -10,9 +10,12 @@ mod metadata;
 mod mounts;
 pub mod pattern_file;
 mod read;
+pub mod restore;
 pub mod roots;
 pub mod targets;
 pub mod users;
+#[cfg(test)]
+mod stock_restic;
 mod walk;
 
 use rustix::fd::{AsFd, OwnedFd};
@@ -20,6 +23,7 @@ use rustix::fs::{AtFlags, CWD, OFlags};
 
 use self::metadata::MetadataReader;
 use self::roots::{Place, Root, Roots};
+use self::users::UserTable;
 use crate::names::Names;
 use crate::paths;
 use crate::source::{FileKind, Metadata, Mount, OpenFile, Source, SourceError, SourceErrorKind};
@@ -134,6 +138,10 @@ impl Source for FileSource {
         let descriptor =
             beneath::open_reading(flags, open).map_err(|error| SourceError::from_io("open", path, error))?;
         Ok(Box::new(read::LocalFile::new(descriptor, path)?))
+    }
+
+    fn users(&self) -> Result<UserTable, SourceError> {
+        UserTable::of_this_host().map_err(|error| SourceError::from_io("read the users of", b"/etc", error))
     }
 
     fn mounts(&self, under: &[Vec<u8>]) -> Result<Vec<Mount>, SourceError> {
