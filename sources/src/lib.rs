@@ -1,7 +1,7 @@
 //! What can be backed up: the source door and what stands behind it.
 //!
-//! Reading path: [`source`] (the door), [`files`] (a file tree on a host), [`generated`] (a file tree
-//! made from a seed, for tests and the simulation).
+//! Reading path: [`source`] (the door), [`restore_target`] (the door back), [`files`] (both for a file
+//! tree on a host), [`generated`] (a file tree made from a seed, for tests and the simulation).
 
 #[cfg(test)]
 mod contract;
@@ -10,5 +10,6 @@ pub mod generated;
 pub mod names;
 pub mod paths;
 pub mod patterns;
+pub mod restore_target;
 mod serialized;
 pub mod source;

@@ -193,7 +193,7 @@ pub enum SourceErrorKind {
 }
 
 /// An error of the source door.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[error("{action} {}", self.display_path())]
 pub struct SourceError {
     /// What went wrong.
@@ -233,6 +233,12 @@ impl SourceError {
     /// Whether the entry is simply not there.
     pub fn is_vanished(&self) -> bool {
         self.kind == SourceErrorKind::Vanished
+    }
+}
+
+impl fmt::Debug for SourceError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?}: {self}: {}", self.kind, self.source)
     }
 }
 

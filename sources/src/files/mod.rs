@@ -1,4 +1,4 @@
-//! A file tree on this host: the source door over Linux system calls.
+//! A file tree on this host: the source door, and the way back, over Linux system calls.
 //!
 //! Below a configured root no symbolic link is ever followed and no path leads out of it: every call
 //! walks from a descriptor of the root (`beneath`). Roots are opened anew for each call, so that a
@@ -10,9 +10,12 @@ mod metadata;
 mod mounts;
 pub mod pattern_file;
 mod read;
+pub mod restore;
 pub mod roots;
 pub mod targets;
 pub mod users;
+#[cfg(test)]
+mod stock_restic;
 mod walk;
 
 use rustix::fd::{AsFd, OwnedFd};

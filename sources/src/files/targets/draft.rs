@@ -41,7 +41,7 @@ impl Draft {
     /// `name-2`... that is free or belongs to the same directory.
     ///
     /// restic looks at `start` only, and so takes a target that is really called `name-1` for this one,
-    /// which loses one of the two. Here it keeps looking.
+    /// which mixes the two or loses one. Here it keeps looking: the only tree that differs from restic's.
     fn first_entry(&mut self, name: &[u8], start: &[u8]) -> &mut DraftEntry {
         let own_path = paths::join(start, name);
         let mut candidate = name.to_vec();
