@@ -196,6 +196,10 @@ impl Slot {
     async fn perform(&self, task: &Task) -> Result<ResultReport, WorkerError> {
         match &task.work {
             Work::Probe(_) => Ok(self.result(task, Outcome::Probed)),
+            Work::Restore(work) => {
+                let (outcome, problems) = self.shared.restores.perform(&self.shared, task, work).await?;
+                Ok(ResultReport { problems, ..self.result(task, outcome) })
+            }
             Work::Unknown => Err(WorkerError::Malformed { what: "a kind of work of a newer release".to_owned() }),
             Work::Archive(work) => {
                 let context = self.shared.jobs.context(&task.job, &task.facts).await?;
