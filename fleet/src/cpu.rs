@@ -36,10 +36,7 @@ impl Cpu {
     ///
     /// # Errors
     /// When it panicked.
-    pub async fn compute<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Panicked> {
+    pub async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Panicked> {
         match &self.0 {
             Kind::Inline => {
                 tokio::task::yield_now().await;

@@ -1,12 +1,14 @@
 //! Payloads that are too long for a message: sealed objects of the job, named by the digest of their plain bytes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use proto::id::{Id, JobId};
+use proto::names::job_payload;
 use proto::report::Payload;
+use repository::repository::{Repository, RepositoryError};
 
 /// Longer payloads do not travel in a message.
 pub const INLINE_BYTES_MAX: usize = 32 << 10;
@@ -49,6 +51,9 @@ pub trait Objects: Send + Sync {
     /// Keeps `plain`; keeping it twice is harmless.
     async fn put(&self, job: &JobId, plain: Bytes) -> Result<Id, ObjectError>;
 
+    /// Sees to it that all payloads of `job` outlive this process.
+    async fn persist(&self, job: &JobId) -> Result<(), ObjectError>;
+
     /// The payload `id`.
     async fn get(&self, job: &JobId, id: &Id) -> Result<Bytes, ObjectError>;
 }
@@ -81,22 +86,110 @@ pub trait ObjectsExt: Objects {
 
 impl<O: Objects + ?Sized> ObjectsExt for O {}
 
-/// Payloads in memory, for one process. Clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct MemoryObjects {
-    kept: Arc<Mutex<BTreeMap<(JobId, Id), Bytes>>>,
+/// Payloads as sealed objects of the repository.
+#[derive(Clone, Debug)]
+pub struct RepositoryObjects {
+    repository: Repository,
+}
+
+impl RepositoryObjects {
+    /// Payloads in `repository`.
+    pub fn new(repository: Repository) -> Self {
+        Self { repository }
+    }
 }
 
 #[async_trait]
-impl Objects for MemoryObjects {
+impl Objects for RepositoryObjects {
     async fn put(&self, job: &JobId, plain: Bytes) -> Result<Id, ObjectError> {
         let id = Id::of(&plain);
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert((job.clone(), id), plain);
-        Ok(id)
+        match self.repository.put_private(&job_payload(job, &id), &plain).await {
+            // The name is the digest of the content.
+            Ok(()) | Err(RepositoryError::AlreadyThere { .. }) => Ok(id),
+            Err(error) => Err(storage_error(job, error)),
+        }
+    }
+
+    async fn persist(&self, _job: &JobId) -> Result<(), ObjectError> {
+        Ok(())
     }
 
     async fn get(&self, job: &JobId, id: &Id) -> Result<Bytes, ObjectError> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(&(job.clone(), *id)).cloned().ok_or_else(|| ObjectError::Missing { job: job.clone(), id: *id })
+        match self.repository.get_private(&job_payload(job, id)).await {
+            Ok(Some(plain)) if Id::of(&plain) == *id => Ok(plain.into()),
+            Ok(Some(_)) => Err(ObjectError::Damaged { job: job.clone(), id: *id }),
+            Ok(None) => Err(ObjectError::Missing { job: job.clone(), id: *id }),
+            Err(error) => Err(storage_error(job, error)),
+        }
+    }
+}
+
+fn storage_error(job: &JobId, error: RepositoryError) -> ObjectError {
+    ObjectError::Storage { job: job.clone(), transient: error.is_transient(), source: Arc::new(error) }
+}
+
+/// Payloads in memory while they are few, for one process: a small backup costs no extra objects. Clones share them.
+#[derive(Clone, Debug)]
+pub struct EmbeddedObjects {
+    beyond: RepositoryObjects,
+    kept: Arc<Mutex<Kept>>,
+}
+
+/// Payloads beyond this go to the repository.
+const KEPT_BYTES_MAX: usize = 16 << 20;
+
+#[derive(Debug, Default)]
+struct Kept {
+    payloads: BTreeMap<(JobId, Id), Bytes>,
+    bytes: usize,
+    /// Everything goes to the repository from now on.
+    persistent: bool,
+}
+
+impl EmbeddedObjects {
+    /// Payloads that go to `repository` when they become many, or have to outlive the process.
+    pub fn new(repository: Repository) -> Self {
+        Self { beyond: RepositoryObjects::new(repository), kept: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        // Nothing panics while it is held; a poisoned lock holds a whole map.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Objects for EmbeddedObjects {
+    async fn put(&self, job: &JobId, plain: Bytes) -> Result<Id, ObjectError> {
+        {
+            let mut kept = self.lock();
+            if !kept.persistent && kept.bytes + plain.len() <= KEPT_BYTES_MAX {
+                let id = Id::of(&plain);
+                kept.bytes += plain.len();
+                kept.payloads.insert((job.clone(), id), plain);
+                return Ok(id);
+            }
+        }
+        self.beyond.put(job, plain).await
+    }
+
+    async fn persist(&self, job: &JobId) -> Result<(), ObjectError> {
+        let payloads: Vec<Bytes> = {
+            let mut kept = self.lock();
+            kept.persistent = true;
+            kept.payloads.values().cloned().collect()
+        };
+        for plain in payloads {
+            self.beyond.put(job, plain).await?;
+        }
+        Ok(())
+    }
+
+    async fn get(&self, job: &JobId, id: &Id) -> Result<Bytes, ObjectError> {
+        let kept = self.lock().payloads.get(&(job.clone(), *id)).cloned();
+        match kept {
+            Some(plain) => Ok(plain),
+            None => self.beyond.get(job, id).await,
+        }
     }
 }

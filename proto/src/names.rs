@@ -4,8 +4,13 @@ use crate::id::{Epoch, Id, JobId};
 
 /// Where our own sealed objects live in the container; restic leaves it alone.
 pub const PRIVATE_PREFIX: &str = "longshore/";
-/// Folder of the job records.
-pub const JOBS_PREFIX: &str = "longshore/jobs/";
+/// Folder of the job records, within [`PRIVATE_PREFIX`] as all names of private objects here.
+pub const JOBS_PREFIX: &str = "jobs/";
+
+/// The name under which the storage has a private object.
+pub fn stored(private: &str) -> String {
+    format!("{PRIVATE_PREFIX}{private}")
+}
 
 /// Folder of one job's record.
 pub fn job_prefix(job: &JobId) -> String {

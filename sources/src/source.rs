@@ -14,6 +14,7 @@ use std::sync::Arc;
 use proto::handles::UnixTime;
 use serde::{Deserialize, Serialize};
 
+use crate::files::users::UserTable;
 use crate::names::Names;
 
 /// A tree of files that can be read.
@@ -45,6 +46,9 @@ pub trait Source: Send + Sync {
     /// For each of `under`: the path itself, then every mount point below it, with `st_dev` as this
     /// host has it. Ascending by path, each path once.
     fn mounts(&self, under: &[Vec<u8>]) -> Result<Vec<Mount>, SourceError>;
+
+    /// Names of users and groups on this host.
+    fn users(&self) -> Result<UserTable, SourceError>;
 }
 
 /// A regular file, open for reading. Keeps reading the same inode when the name is given to another.

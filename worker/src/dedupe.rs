@@ -134,11 +134,6 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// The blob.
-    pub(crate) fn key(&self) -> BlobKey {
-        self.key
-    }
-
     /// The blob is in `pack` now.
     pub(crate) fn keep(mut self, pack: PackWatch) {
         self.kept = true;

@@ -25,7 +25,6 @@ use sources::paths;
 use sources::source::Source;
 use tokio::sync::Mutex;
 
-use fleet::cpu::Cpu;
 use crate::dedupe::{BlobKey, Claim, Ledger, NewBlob, OwnBlobs, Reservation};
 use crate::error::WorkerError;
 use crate::meter::Meter;
@@ -33,6 +32,7 @@ use crate::pack::Packer;
 use crate::parent::{Comparison, ParentDir};
 use crate::report::Reporter;
 use crate::upload::Uploader;
+use fleet::cpu::Cpu;
 
 /// Plain bytes that are sealed in one go on one thread.
 const SEALED_AT_ONCE_BYTES: usize = 1 << 20;

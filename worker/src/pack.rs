@@ -121,8 +121,8 @@ impl Packer {
             match fits {
                 None => merged.push((pack, Vec::new())),
                 Some((other, fates)) => match other.writer.merge(pack.writer) {
-                    Ok(()) => fates.push(pack.fate),
-                    Err(writer) => merged.push((OpenPack { writer, fate: pack.fate }, Vec::new())),
+                    None => fates.push(pack.fate),
+                    Some(writer) => merged.push((OpenPack { writer, fate: pack.fate }, Vec::new())),
                 },
             }
         }

@@ -15,6 +15,7 @@ use futures::FutureExt;
 use proto::auth::MessageKey;
 use proto::envelope::{Envelope, EnvelopeError};
 use proto::id::{Id, JobId};
+use proto::names::{Record, job_record, stored};
 use proto::report::{Outcome, PROBLEMS_MAX, Payload, ResultReport};
 use proto::task::{Task, Work};
 use repository::format::pack::BlobType;
@@ -155,7 +156,7 @@ impl Slot {
 
     /// Whether the job's record says that it has ended.
     async fn has_ended(&self, job: &JobId) -> Result<bool, WorkerError> {
-        let name = proto::names::job_record(job, proto::names::Record::Result);
+        let name = stored(&job_record(job, Record::Result));
         match self.shared.doors.repository.storage().size(&name).await {
             Ok(_) => Ok(true),
             Err(error) if error.kind == repository::storage::StorageErrorKind::NotFound => Ok(false),

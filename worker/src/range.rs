@@ -6,7 +6,7 @@ use fleet::objects::ObjectsExt;
 use proto::id::Id;
 use proto::report::{NotMyView, RangeResult};
 use proto::task::{FileIdentity, RangeWork, View};
-use repository::chunker::range::{Chunk, FileRange, RangeCutter, RangeEnd, SeamLimits};
+use repository::chunker::{Chunk, FileRange, RangeCutter, RangeEnd, SeamLimits};
 use repository::format::pack::BlobType;
 use sources::source::{FileKind, Metadata, OpenFile, SourceError};
 
@@ -139,7 +139,7 @@ async fn read_on(
         let read = reader.next_chunks();
         (reader, read)
     });
-    read.await
+    Ok(read.await?)
 }
 
 async fn finish(

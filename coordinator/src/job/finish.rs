@@ -5,6 +5,7 @@ use proto::id::Id;
 use super::effect::Effect;
 use super::partitions::take_fragments;
 use super::state::{Phase, ROOT, State};
+use proto::job::{TargetNode, TargetPlace};
 
 impl State {
     /// Goes on to the next phase once nothing of the present one is left.
@@ -39,12 +40,20 @@ impl State {
         if fragments.is_empty() && !self.settings.allow_empty {
             return self.fail("nothing was found to back up: the snapshot would be empty".into());
         }
+        let below_targets = self.counts.entries.saturating_sub(count_nodes(&self.settings.targets));
+        if below_targets == 0 && self.settings.parent_has_content && !self.settings.allow_empty {
+            return self.fail(
+                "the data set is empty, and was not in the parent snapshot: is it mounted? --allow-empty takes it as it is"
+                    .into(),
+            );
+        }
         self.phase = Phase::AssemblingRoot;
         self.perform(Effect::AssembleRoot { fragments });
     }
 
     pub(super) fn root_assembled(&mut self, tree: Id) {
         self.answered();
+        self.tree = Some(tree);
         self.phase = Phase::Flushing(tree);
         self.perform(Effect::FlushPacks);
     }
@@ -55,4 +64,12 @@ impl State {
             self.phase = Phase::Indexing(tree);
         }
     }
+}
+
+fn count_nodes(nodes: &[TargetNode]) -> u64 {
+    let below = |node: &TargetNode| match &node.place {
+        TargetPlace::Above(children) => count_nodes(children),
+        TargetPlace::Target { .. } => 0,
+    };
+    nodes.iter().map(|node| 1 + below(node)).sum()
 }

@@ -11,6 +11,7 @@ mod effect;
 mod event;
 mod finish;
 mod open_files;
+mod partial;
 mod partitions;
 mod progress;
 mod proofs;
@@ -23,6 +24,7 @@ mod state_tests;
 
 pub use effect::Effect;
 pub use event::{BlobKey, Event};
+pub use partial::{PartialChild, PartialDir};
 pub use progress::Progress;
 pub use seams::{RangePart, Stitched};
 pub use state::{DirKey, FileKey, ReportKey, Settings, State};

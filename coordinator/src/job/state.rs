@@ -41,6 +41,8 @@ pub struct Settings {
     pub parents: Vec<Id>,
     /// The targets' inodes in the parent snapshot.
     pub expected_targets: Vec<(RawName, View)>,
+    /// The parent's targets hold something: so must ours, unless that is allowed.
+    pub parent_has_content: bool,
     /// Whether the registry of workers is known to be complete (embedded) or must be 30 s old first.
     pub registry_complete: bool,
     /// An empty result is taken as it is.
@@ -70,6 +72,7 @@ pub struct State {
     pub(super) probe: Probe,
     pub(super) counts: Counts,
     pub(super) problems: Vec<Problem>,
+    pub(super) tree: Option<Id>,
     pub(super) progress: Progress,
     /// The index was listed for wanted blobs since the last one was added.
     pub(super) listed_for_wanted: bool,
@@ -80,6 +83,8 @@ pub struct State {
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
+    /// It has not begun.
+    Waiting,
     /// Tasks are open, directories are assembled.
     Archiving,
     /// The root's tree is being stored.
@@ -181,7 +186,7 @@ impl State {
         Self {
             settings,
             now: Duration::ZERO,
-            phase: Phase::Archiving,
+            phase: Phase::Waiting,
             tasks: BTreeMap::new(),
             backlog: VecDeque::new(),
             dirs: BTreeMap::from([(ROOT, root)]),
@@ -197,6 +202,7 @@ impl State {
             probe: Probe::default(),
             counts: Counts::default(),
             problems: Vec::new(),
+            tree: None,
             progress: Progress::default(),
             listed_for_wanted: false,
             effects: Vec::new(),
@@ -229,6 +235,11 @@ impl State {
     /// What could not be read, and the like.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// The root's tree, once it is stored.
+    pub fn tree(&self) -> Option<Id> {
+        self.tree
     }
 
     /// How far it is.
@@ -264,6 +275,7 @@ impl State {
     }
 
     fn start(&mut self) {
+        self.phase = Phase::Archiving;
         let work = Work::Archive(ArchiveWork {
             scope: Scope::Root { targets: self.settings.targets.clone() },
             parents: self.settings.parents.clone(),

@@ -23,6 +23,7 @@ use rustix::fs::{AtFlags, CWD, OFlags};
 
 use self::metadata::MetadataReader;
 use self::roots::{Place, Root, Roots};
+use self::users::UserTable;
 use crate::names::Names;
 use crate::paths;
 use crate::source::{FileKind, Metadata, Mount, OpenFile, Source, SourceError, SourceErrorKind};
@@ -137,6 +138,10 @@ impl Source for FileSource {
         let descriptor =
             beneath::open_reading(flags, open).map_err(|error| SourceError::from_io("open", path, error))?;
         Ok(Box::new(read::LocalFile::new(descriptor, path)?))
+    }
+
+    fn users(&self) -> Result<UserTable, SourceError> {
+        UserTable::of_this_host().map_err(|error| SourceError::from_io("read the users of", b"/etc", error))
     }
 
     fn mounts(&self, under: &[Vec<u8>]) -> Result<Vec<Mount>, SourceError> {

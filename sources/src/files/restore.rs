@@ -270,7 +270,7 @@ impl RestoreTarget for FileTarget {
         };
         let is_right = |_: BorrowedFd<'_>, _: &[u8], stat: &Stat| {
             let there = basic(stat);
-            there.kind == kind && there.rdev == rdev && there.links == 1
+            there.kind == kind && there.rdev == rdev
         };
         let make = |parent: BorrowedFd<'_>, name: &[u8]| {
             rustix::fs::mknodat(parent, name, file_type, Mode::from_raw_mode(file::FILE_MODE), rdev)

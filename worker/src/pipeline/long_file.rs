@@ -95,7 +95,7 @@ impl Task {
             let read = reader.next_chunks();
             (reader, read)
         });
-        read.await
+        Ok(read.await?)
     }
 
     /// Leaves the file from `done_to` on to others, as byte ranges.

@@ -13,10 +13,10 @@ use sources::files::exclude::DirectoryTags;
 use sources::names::Names;
 use sources::source::{Metadata, Source, SourceError};
 
-use fleet::cpu::Cpu;
 use crate::error::WorkerError;
 use crate::job::JobContext;
 use crate::parent::ParentDir;
+use fleet::cpu::Cpu;
 
 /// Entries whose metadata is read in one go.
 const ENTRIES_AHEAD: usize = 256;
@@ -177,14 +177,12 @@ pub(super) async fn list(
     directory: &[u8],
 ) -> Result<Result<(Names, DirectoryTags), SourceError>, WorkerError> {
     let (source, excludes, directory) = (context.source.clone(), context.excludes.clone(), directory.to_vec());
-    context
-        .cpu
-        .read(move || {
-            let names = source.list(&directory)?;
-            let tags = excludes.inspect_directory(&*source, &directory);
-            Ok((names, tags))
-        })
-        .await
+    let listed = context.cpu.read(move || {
+        let names = source.list(&directory)?;
+        let tags = excludes.inspect_directory(&*source, &directory);
+        Ok((names, tags))
+    });
+    Ok(listed.await?)
 }
 
 /// Decodes a stored listing: entries `from..to` of names that are each ended by a zero byte.

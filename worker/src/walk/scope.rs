@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use fleet::objects::Objects;
 use proto::name::RawName;
 use proto::report::NotMyView;
 use proto::task::{ArchiveWork, Names as NamesOnWire, Scope, View};
@@ -90,7 +89,7 @@ async fn metadata_of(
     place: &RawName,
 ) -> Result<Result<Metadata, sources::source::SourceError>, WorkerError> {
     let (source, place) = (context.source.clone(), place.0.clone());
-    context.cpu.read(move || source.metadata(&place)).await
+    Ok(context.cpu.read(move || source.metadata(&place)).await?)
 }
 
 /// The root task: whether the targets are what the parent snapshot, or another worker, says.

@@ -1,0 +1,90 @@
+//! Why a job ended without a result, by what a caller would do about it.
+
+use fleet::objects::ObjectError;
+use fleet::queue::QueueError;
+use fleet::state::StateError;
+use proto::id::JobId;
+use repository::locks::{HoldError, LockError, Lost};
+use repository::repository::RepositoryError;
+use repository::storage::StorageError;
+
+/// Why a job ended without a result.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The repository lock cannot be had.
+    #[error("the repository cannot be locked")]
+    Lock(#[from] LockError),
+    /// The repository cannot be used.
+    #[error("the repository cannot be used")]
+    Repository(#[from] RepositoryError),
+    /// The storage failed.
+    #[error("the repository cannot be written or read")]
+    Storage(#[from] StorageError),
+    /// The task queue failed.
+    #[error("the task queue failed")]
+    Queue(#[from] QueueError),
+    /// The job state failed.
+    #[error("the job state failed")]
+    State(#[from] StateError),
+    /// A payload of the job cannot be stored or read.
+    #[error("a payload of the job cannot be stored or read")]
+    Object(#[from] ObjectError),
+    /// A tree cannot be compressed or encrypted.
+    #[error("a tree cannot be sealed")]
+    Seal(#[from] repository::seal::SealError),
+    /// A bug: work on another thread panicked.
+    #[error("a thread of the coordinator failed")]
+    Panicked(#[from] fleet::cpu::Panicked),
+    /// The job's lock had a gap: everything known is doubtful.
+    #[error("the repository lock was lost")]
+    LockLost(#[source] Lost),
+    /// Another coordinator leads the job.
+    #[error("job {job} is led by another coordinator")]
+    Fenced {
+        /// The job.
+        job: JobId,
+    },
+    /// The job failed.
+    #[error("{reason}")]
+    Failed {
+        /// One sentence for people.
+        reason: String,
+    },
+    /// Nobody works for the pool.
+    #[error("no worker of pool {pool} is there")]
+    NoWorkers {
+        /// The pool.
+        pool: String,
+    },
+    /// Somebody cancelled the job.
+    #[error("the job was cancelled")]
+    Cancelled,
+}
+
+impl JobError {
+    /// What should not happen, said with the thing that it happened to.
+    pub(crate) fn internal(what: &str, error: &dyn std::error::Error) -> Self {
+        Self::Failed { reason: format!("{what} cannot be made or read: {error}") }
+    }
+
+    /// The whole chain of causes in one line, for people.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl From<HoldError> for JobError {
+    fn from(error: HoldError) -> Self {
+        match error {
+            HoldError::Lost(lost) => Self::LockLost(lost),
+            HoldError::Trouble(error) => Self::Lock(error),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Performs the effects of a job; each is answered by what happened.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fleet::objects::ObjectsExt;
+use fleet::queue::{Address, Message, QueueError, Route};
+use proto::auth::MessageKey;
+use proto::envelope::{Envelope, SCHEMA_MINOR};
+use proto::facts::{Facts, HostFacts};
+use proto::id::{Id, JobId, Round, WorkerId};
+use proto::name::RawName;
+use proto::report::{DeadReport, PackReport, Payload, Report, RootView};
+use proto::task::{Task, View, Work};
+use repository::blob_index::BlobIndex;
+use repository::format::index::{IndexedPack, encode_index};
+use repository::format::pack::{BlobType, PackEntry};
+use repository::repository::{FileKind, RepositoryError};
+
+use crate::Doors;
+use crate::assemble::{Assembler, Stored};
+use crate::commit::Committer;
+use crate::error::JobError;
+use crate::job::{BlobKey, Effect, Event};
+use crate::session::key_of;
+
+/// Tasks that nobody began by then are of no use.
+const TASK_EXPIRES_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long to wait before a queue that failed is asked again.
+const PUBLISH_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What an effect brought about.
+pub(crate) enum Happened {
+    /// Events for the job, in this order.
+    Events(Vec<Event>),
+    /// A pack's header was read.
+    PackRead { pack: Id, entries: Vec<PackEntry> },
+    /// A list of borrowed blobs was read.
+    BorrowedRead { report: u64, blobs: Vec<BlobKey> },
+    /// The job is over.
+    Ended(Result<(), JobError>),
+}
+
+/// What one job's effects need.
+pub(crate) struct Performer {
+    pub(crate) doors: Doors,
+    pub(crate) job: JobId,
+    pub(crate) route: Route,
+    pub(crate) key: MessageKey,
+    /// What was indexed when the job began.
+    pub(crate) index_files: Vec<Id>,
+    pub(crate) facts: Mutex<(Facts, Id)>,
+    pub(crate) assembler: Assembler,
+    pub(crate) committer: Committer,
+}
+
+impl Performer {
+    /// Performs an effect. `packs` are those that a `WriteIndex` names.
+    ///
+    /// # Errors
+    /// What ends the job.
+    pub(crate) async fn perform(
+        self: Arc<Self>,
+        effect: Effect,
+        packs: Vec<IndexedPack>,
+    ) -> Result<Happened, JobError> {
+        match effect {
+            Effect::Publish { task, round, work, refused_by } => {
+                self.publish(task, round, work, refused_by).await?;
+                one(Event::Published { task })
+            }
+            Effect::ConfirmPack(report) => self.confirm(report).await,
+            Effect::CheckBorrowed { report, blobs } => {
+                let blobs = decode_borrowed(&self.load(&blobs).await?)?;
+                Ok(Happened::BorrowedRead { report, blobs })
+            }
+            Effect::ListIndex { wanted } => self.list_index(wanted).await,
+            Effect::ReadNames { dir, fragment } => {
+                let names = self.assembler.names(&fragment).await?;
+                one(Event::NamesRead { dir, first: fragment.first, names })
+            }
+            Effect::AdoptHost { host, targets } => self.adopt_host(&host, targets).await,
+            Effect::SetDevices { devices } => self.set_devices(devices).await,
+            Effect::AssembleDir { dir, node, parents, fragments } => {
+                let Stored { what: node, packs } = self.assembler.assemble_dir(&node, &parents, &fragments).await?;
+                events(packs, Event::DirAssembled { dir, node })
+            }
+            Effect::AssembleRoot { fragments } => {
+                let Stored { what: tree, packs } = self.assembler.assemble_root(&fragments).await?;
+                events(packs, Event::RootAssembled { tree })
+            }
+            Effect::StitchFile { file, node, size, done, ranges } => {
+                let outcome = Box::new(self.assembler.stitch_file(&node, size, done, &ranges).await?);
+                one(Event::FileStitched { file, outcome })
+            }
+            Effect::FlushPacks => events(self.assembler.flush().await?, Event::PacksFlushed),
+            Effect::WriteIndex { packs: ids } => {
+                self.write_index(&packs).await?;
+                one(Event::IndexWritten { packs: ids })
+            }
+            Effect::Commit { .. } | Effect::Fail { .. } | Effect::Cancel => self.end(effect).await,
+        }
+    }
+
+    async fn end(&self, effect: Effect) -> Result<Happened, JobError> {
+        Ok(Happened::Ended(match effect {
+            Effect::Fail { reason } => Err(JobError::Failed { reason }),
+            _ => Err(JobError::Cancelled),
+        }))
+    }
+
+    async fn load(&self, payload: &Payload) -> Result<Bytes, JobError> {
+        Ok(self.doors.objects.load(&self.job, payload).await?)
+    }
+
+    fn facts(&self) -> (Facts, Id) {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn publish(&self, id: Id, round: Round, work: Work, refused_by: Vec<WorkerId>) -> Result<(), JobError> {
+        let facts = self.facts().1;
+        let task = Task { id, job: self.job.clone(), round, stage: 0, facts, refused_by, work };
+        let envelope = Envelope {
+            minor: SCHEMA_MINOR,
+            repository: self.doors.repository.id(),
+            job: self.job.clone(),
+            expires_at: self.doors.clock.now().plus(TASK_EXPIRES_AFTER),
+            body: task,
+        };
+        let body = envelope.seal(&self.key).map_err(|error| JobError::internal("a task", &error))?;
+        let message = Message { body: body.into(), attempt: 1, last_error: None, subject: id.to_string() };
+        let address = Address::Tasks(self.route.clone());
+        loop {
+            match self.doors.queue.publish(&address, message.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error @ QueueError::Unavailable { .. }) => {
+                    // Publishing twice is harmless: the first accepted report counts.
+                    tracing::warn!(%error, "a task is published again");
+                    self.doors.clock.sleep(PUBLISH_AGAIN_AFTER).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn confirm(&self, report: PackReport) -> Result<Happened, JobError> {
+        let PackReport { pack, size, header_bytes, .. } = report;
+        match self.doors.repository.read_pack_header(&pack, size, header_bytes).await {
+            Ok(entries) => Ok(Happened::PackRead { pack, entries }),
+            Err(RepositoryError::NotAsReported { .. }) => one(Event::PackMissing { pack }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lists the index once more: which of the wanted blobs are in files that were not there at the start?
+    async fn list_index(&self, wanted: Vec<BlobKey>) -> Result<Happened, JobError> {
+        let repository = &self.doors.repository;
+        let listed = repository.list(FileKind::Index).await?;
+        let new = listed.into_iter().map(|(id, _)| id).filter(|id| !self.index_files.contains(id)).collect::<Vec<_>>();
+        let index = BlobIndex::load(repository, &new, None).await?;
+        let kind = |blob: &BlobKey| if blob.tree { BlobType::Tree } else { BlobType::Data };
+        let found = wanted.into_iter().filter(|blob| index.contains(kind(blob), &blob.id)).collect();
+        one(Event::IndexListed { found })
+    }
+
+    pub(crate) async fn write_index(&self, packs: &[IndexedPack]) -> Result<(), JobError> {
+        let json = encode_index(packs);
+        self.committer.fence().await?;
+        self.doors.repository.save_file(FileKind::Index, &json).await?;
+        self.committer.note_index();
+        Ok(())
+    }
+
+    /// Appends a notice to the reports of a job that another coordinator leads.
+    pub(crate) async fn forward_dead(&self, job: &JobId, dead: DeadReport) -> Result<(), JobError> {
+        let envelope = Envelope {
+            minor: SCHEMA_MINOR,
+            repository: self.doors.repository.id(),
+            job: job.clone(),
+            expires_at: self.doors.clock.now().plus(TASK_EXPIRES_AFTER),
+            body: Report::Dead(dead),
+        };
+        let report = envelope.seal(&self.key).map_err(|error| JobError::internal("a notice", &error))?;
+        Ok(self.doors.state.append_report(job, report.into()).await?)
+    }
+
+    async fn adopt_host(&self, host: &Payload, targets: Vec<(RawName, View)>) -> Result<Happened, JobError> {
+        let bytes = self.load(host).await?;
+        let host = RootView::decode_host(&bytes).map_err(|error| JobError::internal("host facts", &error))?;
+        let devices = host.devices.clone();
+        let (facts, _) = self.facts();
+        self.put_facts(Facts { host: Some(host), target_views: targets, ..facts }).await?;
+        one(Event::FactsReady { devices })
+    }
+
+    async fn set_devices(&self, devices: BTreeMap<RawName, u64>) -> Result<Happened, JobError> {
+        let (facts, _) = self.facts();
+        let host = facts.host.clone().unwrap_or_default();
+        self.put_facts(Facts { host: Some(HostFacts { devices: devices.clone(), ..host }), ..facts }).await?;
+        one(Event::FactsReady { devices })
+    }
+
+    async fn put_facts(&self, facts: Facts) -> Result<(), JobError> {
+        let id = store_facts(&self.doors, &self.job, &facts).await?;
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = (facts, id);
+        Ok(())
+    }
+}
+
+/// Stores facts; returns the id by which tasks name them.
+pub(crate) async fn store_facts(doors: &Doors, job: &JobId, facts: &Facts) -> Result<Id, JobError> {
+    let json = serde_json::to_vec(facts).map_err(|error| JobError::internal("the job's facts", &error))?;
+    Ok(doors.objects.put(job, json.into()).await?)
+}
+
+fn one(event: Event) -> Result<Happened, JobError> {
+    Ok(Happened::Events(vec![event]))
+}
+
+fn events(packs: Vec<PackReport>, last: Event) -> Result<Happened, JobError> {
+    let packs = packs.into_iter().map(Event::PackReported);
+    Ok(Happened::Events(packs.chain([last]).collect()))
+}
+
+fn decode_borrowed(bytes: &[u8]) -> Result<Vec<BlobKey>, JobError> {
+    let (records, rest) = bytes.as_chunks::<33>();
+    if !rest.is_empty() {
+        return Err(JobError::Failed { reason: "a report borrows blobs that cannot be decoded".to_owned() });
+    }
+    let decode = |record: &[u8; 33]| {
+        let mut id = [0; 32];
+        id.copy_from_slice(&record[1..]);
+        BlobKey { tree: record[0] == 1, id: Id::from_bytes(id) }
+    };
+    Ok(records.iter().map(decode).collect())
+}
+
+/// The blobs of a pack, as the job's decisions know them.
+pub(crate) fn blobs_of(entries: &[PackEntry]) -> Vec<BlobKey> {
+    entries.iter().map(key_of).collect()
+}

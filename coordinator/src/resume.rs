@@ -1,0 +1,113 @@
+//! Resume is a new job whose additional parent is what the old one finished (DESIGN 3.8).
+//!
+//! The old checkpoint's finished entries are assembled into a tree of their own, which is stored and indexed before the
+//! new job lists the index: to the workers it is one more parent.
+
+use std::sync::Arc;
+
+use proto::id::{Id, WorkerId};
+use proto::job::{BackupRequest, ParentChoice, Request, Submission};
+use proto::report::{Fragment, PackReport};
+use repository::blob_index::BlobIndex;
+use repository::format::index::{IndexedPack, encode_index};
+use repository::locks::RepositoryLock;
+use repository::repository::FileKind;
+use repository::seal::Compression;
+
+use crate::Doors;
+use crate::assemble::{Assembler, Stored};
+use crate::error::JobError;
+use crate::job::{PartialChild, PartialDir};
+use crate::record::{OldJob, newest_unfinished};
+
+/// What an earlier job of the same host and paths finished.
+pub(crate) struct Resumed {
+    pub(crate) old: OldJob,
+    /// Its entries as a tree.
+    pub(crate) tree: Id,
+}
+
+/// Looks for such a job, and stores what it finished.
+pub(crate) async fn resume(
+    doors: &Doors,
+    me: &WorkerId,
+    lock: &RepositoryLock,
+    submission: &Submission,
+    request: &BackupRequest,
+) -> Result<Option<Resumed>, JobError> {
+    if request.parent == ParentChoice::None {
+        return Ok(None);
+    }
+    let same = |other: &Submission| match &other.request {
+        Request::Backup(other) => other.hostname == request.hostname && other.paths == request.paths,
+        Request::Restore(_) | Request::Check(_) => false,
+    };
+    let Some(old) = newest_unfinished(&doors.repository, |other| other.job != submission.job && same(other)).await?
+    else {
+        return Ok(None);
+    };
+    let partial = old.checkpoint.partial_tree();
+    let assembler = Assembler::new(
+        old.job.clone(),
+        me.clone(),
+        doors.repository.clone(),
+        Arc::new(BlobIndex::load(&doors.repository, &[], None).await?),
+        doors.objects.clone(),
+        doors.repository.sealer(Compression::Auto),
+        doors.cpu.clone(),
+        request.pack_size,
+    );
+    match store(doors, lock, &assembler, &partial).await {
+        Ok(tree) => Ok(Some(Resumed { old, tree })),
+        Err(error @ (JobError::LockLost(_) | JobError::Lock(_))) => Err(error),
+        Err(error) => {
+            tracing::warn!(job = %old.job, error = error.chain(), "an unfinished job cannot be taken up; all is read");
+            Ok(None)
+        }
+    }
+}
+
+async fn store(
+    doors: &Doors,
+    lock: &RepositoryLock,
+    assembler: &Assembler,
+    partial: &PartialDir,
+) -> Result<Id, JobError> {
+    let mut packs = Vec::new();
+    let fragments = store_children(assembler, partial, &mut packs).await?;
+    let Stored { what: tree, packs: more } = assembler.assemble_root(&fragments).await?;
+    packs.extend(more);
+    packs.extend(assembler.flush().await?);
+    let mut indexed = Vec::with_capacity(packs.len());
+    for PackReport { pack, size, header_bytes, .. } in packs {
+        let blobs = doors.repository.read_pack_header(&pack, size, header_bytes).await?;
+        indexed.push(IndexedPack { id: pack, blobs });
+    }
+    let json = encode_index(&indexed);
+    lock.still_there().await?;
+    doors.repository.save_file(FileKind::Index, &json).await?;
+    Ok(tree)
+}
+
+/// Stores the trees below `dir`; returns its entries.
+fn store_children<'a>(
+    assembler: &'a Assembler,
+    dir: &'a PartialDir,
+    packs: &'a mut Vec<PackReport>,
+) -> proto::handles::BoxFuture<'a, Result<Vec<Fragment>, JobError>> {
+    Box::pin(async move {
+        let mut fragments = Vec::with_capacity(dir.children.len());
+        for child in &dir.children {
+            match child {
+                PartialChild::Nodes(fragment) => fragments.push(fragment.clone()),
+                PartialChild::Dir(below) => {
+                    let children = store_children(assembler, below, packs).await?;
+                    let stored = assembler.assemble_dir(&below.node, &[], &children).await?;
+                    packs.extend(stored.packs);
+                    fragments.push(stored.what);
+                }
+            }
+        }
+        Ok(fragments)
+    })
+}

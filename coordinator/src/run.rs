@@ -1,0 +1,311 @@
+//! Runs one job: waits for one thing to happen, lets the pure code decide, performs what it wants.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet::queue::{Consumer, Delivery, Inbox};
+use fleet::state::Heartbeat;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use proto::envelope::Envelope;
+use proto::handles::BoxFuture;
+use proto::id::Id;
+use proto::report::{Counts, DeadReport};
+use proto::task::Task;
+use tokio::sync::watch;
+
+use crate::collect::Collector;
+use crate::error::JobError;
+use crate::job::{Effect, Event, Progress, State};
+use crate::perform::{Happened, Performer, blobs_of};
+use crate::session::Session;
+
+/// How often the registry of workers is read.
+const TICK: Duration = Duration::from_secs(1);
+/// A checkpoint is written at least so often while reports come in.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+
+type Performing = BoxFuture<'static, Result<Happened, JobError>>;
+
+/// One job while it runs.
+pub(crate) struct Runner<'a> {
+    pub(crate) performer: Arc<Performer>,
+    pub(crate) collector: Collector,
+    pub(crate) state: State,
+    pub(crate) progress: &'a watch::Sender<Progress>,
+    /// The job's generation in the job state.
+    pub(crate) generation: u64,
+    /// Without a live worker for so long, the job fails.
+    pub(crate) wait_workers: Duration,
+    /// The record is written with the first checkpoint, not before.
+    pub(crate) embedded: bool,
+    session: Session,
+    performing: FuturesUnordered<Performing>,
+    reports_since_checkpoint: bool,
+    checkpoint_due_at: Duration,
+    last_worker_seen_at: Duration,
+    committed: Option<Id>,
+}
+
+impl<'a> Runner<'a> {
+    pub(crate) fn new(
+        performer: Arc<Performer>,
+        collector: Collector,
+        state: State,
+        progress: &'a watch::Sender<Progress>,
+        generation: u64,
+        wait_workers: Duration,
+        embedded: bool,
+    ) -> Self {
+        let now = performer.doors.clock.monotonic();
+        Self {
+            performer,
+            collector,
+            state,
+            progress,
+            generation,
+            wait_workers,
+            embedded,
+            session: Session::default(),
+            performing: FuturesUnordered::new(),
+            reports_since_checkpoint: false,
+            checkpoint_due_at: now + CHECKPOINT_EVERY,
+            last_worker_seen_at: now,
+            committed: None,
+        }
+    }
+
+    /// Runs the job to its end; returns the snapshot.
+    ///
+    /// # Errors
+    /// Why there is none. Nothing is put after `LockLost` and `Fenced`.
+    pub(crate) async fn run(&mut self) -> Result<Id, JobError> {
+        let ended = self.run_to_end().await;
+        if let Err(error) = &ended
+            && !matches!(error, JobError::LockLost(_) | JobError::Fenced { .. } | JobError::Lock(_))
+        {
+            self.keep_what_is_done().await;
+        }
+        ended
+    }
+
+    async fn run_to_end(&mut self) -> Result<Id, JobError> {
+        let lock = self.performer.committer.lock.clone();
+        let clock = self.performer.doors.clock.clone();
+        let mut lost = Box::pin(async move { lock.keep().await });
+        let mut notices: Option<Box<dyn Consumer>> = None;
+        self.see_workers().await;
+        self.apply(Event::Started);
+        let mut tick = clock.sleep(TICK);
+        while self.committed.is_none() {
+            if notices.is_none() {
+                notices = self.performer.doors.queue.consume(&Inbox::Notices).await.ok();
+            }
+            tokio::select! {
+                biased;
+                lost = &mut lost => return Err(JobError::LockLost(lost)),
+                Some(happened) = self.performing.next(), if !self.performing.is_empty() => self.take(happened?).await?,
+                events = self.collector.next() => for event in events? {
+                    self.reports_since_checkpoint = true;
+                    self.apply(event);
+                },
+                notice = next_notice(&mut notices) => self.take_notice(notice).await,
+                () = &mut tick => {
+                    self.tick().await?;
+                    tick = clock.sleep(TICK);
+                }
+            }
+            self.checkpoint_if_due().await?;
+            self.progress.send_replace(self.state.progress());
+        }
+        self.committed.ok_or(JobError::Cancelled)
+    }
+
+    async fn take(&mut self, happened: Happened) -> Result<(), JobError> {
+        match happened {
+            Happened::Events(events) => {
+                for event in events {
+                    if let Event::Committed { snapshot } = event {
+                        self.committed = Some(snapshot);
+                    }
+                    if let Event::IndexWritten { .. } = event
+                        && !self.embedded
+                    {
+                        self.checkpoint_due_at = Duration::ZERO;
+                    }
+                    self.apply(event);
+                }
+                Ok(())
+            }
+            Happened::PackRead { pack, entries } => {
+                let blobs = blobs_of(&entries);
+                self.session.add_pack(pack, entries);
+                self.apply(Event::PackConfirmed { pack, blobs });
+                Ok(())
+            }
+            Happened::BorrowedRead { report, blobs } => {
+                let missing = self.session.missing(blobs);
+                self.apply(Event::BorrowedChecked { report, missing });
+                Ok(())
+            }
+            Happened::Ended(ended) => ended,
+        }
+    }
+
+    /// Lets the job decide, and begins what it wants done.
+    fn apply(&mut self, event: Event) {
+        let now = self.performer.doors.clock.monotonic();
+        for effect in self.state.apply(event, now) {
+            let performer = self.performer.clone();
+            let performing: Performing = match effect {
+                Effect::Commit { tree } => {
+                    let counts = self.counts();
+                    Box::pin(async move {
+                        let snapshot = performer.committer.commit(tree, &counts).await?;
+                        Ok(Happened::Events(vec![Event::Committed { snapshot }]))
+                    })
+                }
+                effect => {
+                    let packs = match &effect {
+                        Effect::WriteIndex { packs } => self.session.take(packs),
+                        _ => Vec::new(),
+                    };
+                    Box::pin(performer.perform(effect, packs))
+                }
+            };
+            self.performing.push(performing);
+        }
+    }
+
+    /// Figures of the accepted reports, and of what the coordinator stored itself.
+    pub(crate) fn counts(&self) -> Counts {
+        let own = self.performer.assembler.figures();
+        let mut counts = *self.state.counts();
+        counts.tree_blobs += own.tree_blobs;
+        counts.bytes_added += own.bytes_added;
+        counts.bytes_packed += own.bytes_packed;
+        counts.dirs_new += own.dirs_new;
+        counts.dirs_changed += own.dirs_changed;
+        counts.dirs_unmodified += own.dirs_unmodified;
+        counts
+    }
+
+    /// The committed tree.
+    pub(crate) fn tree(&self) -> Option<Id> {
+        self.state.tree()
+    }
+
+    async fn tick(&mut self) -> Result<(), JobError> {
+        let (state, job) = (&self.performer.doors.state, &self.performer.job);
+        if state.cancel_requested(job).await.unwrap_or(false) {
+            self.apply(Event::CancelRequested);
+        }
+        match self.performer.doors.state.generation(&self.performer.job).await {
+            Ok(Some(generation)) if generation == self.generation => {}
+            Ok(_) => self.state_was_lost().await,
+            Err(_) => {} // heard of again with the next tick
+        }
+        self.see_workers().await;
+        self.apply(Event::Tick);
+        let alone = self.performer.doors.clock.monotonic().saturating_sub(self.last_worker_seen_at);
+        if alone > self.wait_workers {
+            return Err(JobError::NoWorkers { pool: self.performer.route.pool.clone() });
+        }
+        Ok(())
+    }
+
+    async fn state_was_lost(&mut self) {
+        tracing::warn!("the job state was lost; what is not reported is looked for");
+        let (state, job) = (&self.performer.doors.state, &self.performer.job);
+        if let Ok(generation) = state.open_job(job, self.generation).await {
+            self.generation = generation;
+        }
+        self.collector.rewind();
+        self.apply(Event::StateLost);
+    }
+
+    async fn see_workers(&mut self) {
+        let Ok(workers) = self.performer.doors.state.workers().await else { return };
+        let pool = &self.performer.route.pool;
+        let workers: Vec<Heartbeat> = workers.into_iter().filter(|worker| worker.pool == *pool).collect();
+        if !workers.is_empty() {
+            self.last_worker_seen_at = self.performer.doors.clock.monotonic();
+        }
+        let slots = workers.iter().map(|worker| worker.slots).sum();
+        let holds = workers.iter().flat_map(|worker| worker.holds.iter().copied()).collect();
+        let live: BTreeSet<_> = workers.into_iter().map(|worker| worker.worker).collect();
+        self.apply(Event::Workers { live, holds, slots });
+    }
+
+    /// A notice of another job is left to that job's coordinator, through its reports.
+    async fn take_notice(&mut self, notice: Option<Delivery>) {
+        let Some(Delivery { message, receipt, .. }) = notice else { return };
+        let doors = &self.performer.doors;
+        let reason = message.last_error.clone().unwrap_or_default();
+        let opened =
+            Envelope::<Task>::open(&message.body, &self.performer.key, &doors.repository.id(), doors.clock.now());
+        match opened {
+            Ok(envelope) => {
+                let task = envelope.body;
+                let text = format!("after {} attempts", message.attempt);
+                let dead = DeadReport { task: task.id, round: task.round, reason, message: text };
+                if task.job == self.performer.job {
+                    self.apply(Event::Dead(dead));
+                } else if let Err(error) = self.performer.forward_dead(&task.job, dead).await {
+                    tracing::warn!(%error, "a notice of another job was not passed on");
+                }
+            }
+            Err(error) => tracing::warn!(%error, reason, "a dead message of nobody"),
+        }
+        let _ = receipt.ack().await;
+    }
+
+    async fn checkpoint_if_due(&mut self) -> Result<(), JobError> {
+        let now = self.performer.doors.clock.monotonic();
+        if now < self.checkpoint_due_at || !self.reports_since_checkpoint || self.state.has_ended() {
+            return Ok(());
+        }
+        self.checkpoint_due_at = now + CHECKPOINT_EVERY;
+        self.checkpoint().await
+    }
+
+    async fn checkpoint(&mut self) -> Result<(), JobError> {
+        self.performer.doors.objects.persist(&self.performer.job).await?;
+        self.performer.committer.record.checkpoint(&self.state).await?;
+        self.reports_since_checkpoint = false;
+        let position = self.collector.position();
+        if let Err(error) = self.performer.doors.state.trim_reports(&self.performer.job, position).await {
+            tracing::debug!(%error, "the report stream was not trimmed");
+        }
+        Ok(())
+    }
+
+    /// A job that ends without a snapshot leaves an index and a checkpoint, so that the next one need not begin anew.
+    async fn keep_what_is_done(&mut self) {
+        let packs = self.session.take_all();
+        if packs.is_empty() && !self.performer.committer.record.has_begun().await {
+            return;
+        }
+        let kept = async {
+            if !packs.is_empty() {
+                self.performer.write_index(&packs).await?;
+            }
+            self.checkpoint().await
+        };
+        if let Err(error) = kept.await {
+            tracing::warn!(error = error.chain(), "what is done was not kept for the next run");
+        }
+    }
+}
+
+async fn next_notice(notices: &mut Option<Box<dyn Consumer>>) -> Option<Delivery> {
+    let Some(consumer) = notices else { return std::future::pending().await };
+    match consumer.next().await {
+        Ok(Some(delivery)) => Some(delivery),
+        Ok(None) | Err(_) => {
+            *notices = None;
+            None
+        }
+    }
+}
