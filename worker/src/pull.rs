@@ -123,7 +123,9 @@ impl Slot {
         if task.refused_by.contains(&self.shared.settings.worker) {
             return Verdict::Instead(Address::Later(route.clone(), Delay::S5), message.clone());
         }
-        if doors.state.cancel_requested(&task.job).await.unwrap_or(false) {
+        // A cancelled restore still takes away what it left in the target.
+        let is_last = matches!(task.work, Work::Restore(proto::restore::RestoreWork::Close));
+        if !is_last && doors.state.cancel_requested(&task.job).await.unwrap_or(false) {
             return Verdict::Ack;
         }
         match self.has_ended(&task.job).await {

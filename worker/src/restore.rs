@@ -105,7 +105,7 @@ impl Restores {
         let restore = self.restore(shared, task).await?;
         let tools = Arc::new(Tools::new(restore.site.clone()));
         let marker = match &restore.facts.marker {
-            _ if tools.request().dry_run => None,
+            _ if tools.request().dry_run || matches!(work, RestoreWork::Close) => None,
             Some(name) => Some(Marker::find(&tools, name, task.stage).await?),
             None => Some(Marker::make(&tools, &task.job, task.stage).await?),
         };

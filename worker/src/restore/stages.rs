@@ -25,7 +25,7 @@ use super::marker::remove_markers;
 use super::others::{finish_in_order, make_link};
 use super::tools::{Directory, Halt, chain, parent, wanted_metadata};
 use super::walk::{Leaf, Rest, Step, Walker, decode};
-use super::window::{Limits, Link, Links, Windows, pieces_of};
+use super::window::{Limits, Link, Links, Window, Windows, pieces_of};
 use crate::error::WorkerError;
 
 /// Windows that are worked on at once: one is fetched while another is written.
@@ -163,10 +163,7 @@ impl AtWork<'_> {
 
     /// Restores window by window.
     async fn run(&self, windows: Windows) -> Result<Left, Halt> {
-        let cut = stream::try_unfold(windows, |mut windows| async move {
-            let window = windows.next().await?;
-            Ok::<_, Halt>(window.map(|window| (window, windows)))
-        });
+        let cut = stream::try_unfold(windows, |windows| next_window(windows).boxed());
         let restored = cut.map(|window| {
             let tools = self.tools.clone();
             async move { restore_window(tools, window?).await }.boxed()
@@ -196,6 +193,11 @@ impl AtWork<'_> {
         let bytes = self.shared.doors.objects.load(&self.task.job, list).await?;
         decode_list(&bytes).map_err(|error| malformed(self.task, &error.to_string()))
     }
+}
+
+async fn next_window(mut windows: Windows) -> Result<Option<(Window, Windows)>, Halt> {
+    let window = windows.next().await?;
+    Ok(window.map(|window| (window, windows)))
 }
 
 fn malformed(task: &Task, what: &str) -> WorkerError {
