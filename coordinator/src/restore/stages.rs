@@ -16,7 +16,7 @@ impl State {
         if self.ending.as_ref().is_some_and(|ending| self.now.saturating_sub(ending.since) >= CLOSED_WITHIN) {
             return self.finish();
         }
-        while !self.has_ended && !self.is_busy() && (self.is_quiet || self.settings.embedded) {
+        while self.stage > 0 && !self.has_ended && !self.is_busy() && (self.is_quiet || self.settings.embedded) {
             if self.stage >= STAGE_CLOSE {
                 return self.finish();
             }

@@ -117,7 +117,7 @@ impl State {
         Self {
             settings,
             now: Duration::ZERO,
-            stage: STAGE_SCOPES,
+            stage: 0, // before the first
             tasks: BTreeMap::new(),
             backlog: VecDeque::new(),
             lists: Lists::default(),
@@ -185,6 +185,7 @@ impl State {
     }
 
     fn start(&mut self) {
+        self.stage = STAGE_SCOPES;
         let path = RawName::default();
         let tree = self.settings.tree;
         self.open_scope(TreePart { path, tree, after: None, until: None, selected: false, unmade: Vec::new() });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fleet::objects::ObjectsExt;
 use futures::FutureExt;
-use futures::stream::{self, StreamExt};
+use futures::stream::{self, BoxStream, StreamExt};
 use proto::id::Id;
 use proto::report::{Payload, ProblemKind};
 use proto::restore::{
@@ -23,7 +23,7 @@ use super::content::restore_window;
 use super::file::{FileJob, Frame};
 use super::marker::remove_markers;
 use super::others::{finish_in_order, make_link};
-use super::tools::{Directory, Halt, chain, parent, wanted_metadata};
+use super::tools::{Directory, Halt, Tools, chain, parent, wanted_metadata};
 use super::walk::{Leaf, Rest, Step, Walker, decode};
 use super::window::{Limits, Link, Links, Window, Windows, pieces_of};
 use crate::error::WorkerError;
@@ -163,13 +163,7 @@ impl AtWork<'_> {
 
     /// Restores window by window.
     async fn run(&self, windows: Windows) -> Result<Left, Halt> {
-        let cut = stream::try_unfold(windows, |windows| next_window(windows).boxed());
-        let restored = cut.map(|window| {
-            let tools = self.tools.clone();
-            async move { restore_window(tools, window?).await }.boxed()
-        });
-        let restored = restored.buffered(WINDOWS_AT_ONCE);
-        futures::pin_mut!(restored);
+        let mut restored = restored_windows(self.tools.clone(), windows);
         let mut left = Left::default();
         while let Some(window) = restored.next().await {
             let window = window?;
@@ -195,9 +189,17 @@ impl AtWork<'_> {
     }
 }
 
-async fn next_window(mut windows: Windows) -> Result<Option<(Window, Windows)>, Halt> {
-    let window = windows.next().await?;
-    Ok(window.map(|window| (window, windows)))
+/// Cuts windows and restores them, in order. Boxed, for the futures of a whole window are large.
+fn restored_windows(tools: Arc<Tools>, windows: Windows) -> BoxStream<'static, Result<Window, Halt>> {
+    let cut = stream::try_unfold(windows, |mut windows| async move {
+        let window = windows.next().await?;
+        Ok::<_, Halt>(window.map(|window| (window, windows)))
+    });
+    let restored = cut.map(move |window| {
+        let tools = tools.clone();
+        async move { restore_window(tools, window?).await }
+    });
+    restored.buffered(WINDOWS_AT_ONCE).boxed()
 }
 
 fn malformed(task: &Task, what: &str) -> WorkerError {
