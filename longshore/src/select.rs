@@ -147,14 +147,8 @@ pub(crate) async fn all(
     for (_, error) in &loaded.broken {
         output.warn(chain(error));
     }
-    let mut snapshots = Vec::with_capacity(loaded.snapshots.len());
-    for (id, json) in loaded.snapshots {
-        match Snapshot::decode(&json) {
-            Ok(snapshot) if filter.accepts(&snapshot) => snapshots.push(Named { id, snapshot }),
-            Ok(_) => {}
-            Err(source) => output.warn(chain(&SelectError::BadSnapshot { id, source })),
-        }
-    }
+    let accepted = loaded.snapshots.into_iter().filter(|(_, snapshot)| filter.accepts(snapshot));
+    let mut snapshots: Vec<Named> = accepted.map(|(id, snapshot)| Named { id, snapshot }).collect();
     snapshots.sort_by_key(|named| (named.snapshot.time.instant(), named.id));
     Ok(snapshots)
 }
