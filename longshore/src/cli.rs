@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{backup, completion, init, ls, snapshots, unlock, version};
+use crate::commands::{backup, check, completion, init, ls, snapshots, unlock, version};
 use crate::config::RepositoryFlags;
 use crate::environment::Environment;
 use crate::exit::{ExitStatus, Failure};
@@ -36,6 +36,7 @@ pub(crate) enum Command {
     Backup(Box<backup::Arguments>),
     Snapshots(snapshots::Arguments),
     Ls(ls::Arguments),
+    Check(check::Arguments),
     Unlock(unlock::Arguments),
     Completion(completion::Arguments),
     Version(version::Arguments),

@@ -16,7 +16,6 @@ use fleet::queue::LocalQueue;
 use fleet::state::LocalState;
 use proto::id::{JobId, WorkerId};
 use proto::job::Submission;
-use repository::locks::{LockRequest, process_is_alive};
 use repository::repository::Repository;
 use sources::source::Source;
 use tokio::sync::watch;
@@ -25,11 +24,14 @@ use worker::meter::Meter;
 use worker::worker::{Drain, Settings as WorkerSettings, Worker};
 
 use crate::exit::CommandError;
+use crate::holding::lock_request;
 use crate::session::Session;
 use crate::signals::Signals;
 
 /// The pool that every worker of this process is in.
 pub(crate) const POOL: &str = "default";
+/// What comes within this time is one signal: a shell and a wrapper may both send it.
+const ONE_SIGNAL: Duration = Duration::from_secs(1);
 /// How long workers may take to leave once there is nothing to do any more.
 const LEAVE_MAX: Duration = Duration::from_secs(10);
 /// Workers are in this process: if there is none, there will be none.
@@ -66,7 +68,13 @@ impl EmbeddedFleet {
             Worker::new(settings, worker_doors(&doors, source.clone()), drain.clone())
         };
         let workers = (1..=workers.max(1)).map(worker).collect();
-        Self { settings: settings(session), doors, workers, drain }
+        let settings = Settings {
+            lock: lock_request(session, false),
+            embedded: true,
+            retry_lock: None,
+            wait_workers: WAIT_WORKERS,
+        };
+        Self { settings, doors, workers, drain }
     }
 
     /// What the workers measure.
@@ -93,17 +101,17 @@ impl EmbeddedFleet {
         }
         let job = backup::run(&self.doors, submission, &self.settings, progress);
         tokio::pin!(job, watching);
-        let mut is_stopping = false;
+        let clock = self.doors.clock.clone();
+        let mut stopping_since = None;
         let ended = loop {
             tokio::select! {
                 biased;
                 ended = &mut job => break ended.map_err(CommandError::from),
                 () = signals.stop() => {
-                    if is_stopping {
+                    let now = clock.monotonic();
+                    if now > *stopping_since.get_or_insert(now) + ONE_SIGNAL {
                         break Err(CommandError::Abandoned);
                     }
-                    is_stopping = true;
-                    tracing::info!("stopping");
                     self.doors.state.request_cancel(&submission.job).await.map_err(JobError::from)?;
                 }
                 () = &mut watching => {} // never ends
@@ -138,25 +146,5 @@ fn worker_id(number: u32) -> WorkerId {
     match WorkerId::new(format!("embedded-{number}")) {
         Ok(id) => id,
         Err(_) => unreachable!("it is made of letters, a dash and digits"),
-    }
-}
-
-/// The lock is that of this host and process, as restic has it: `unlock` can tell when the holder is gone.
-fn settings(session: &Session) -> Settings {
-    let identity = &session.identity;
-    Settings {
-        lock: LockRequest {
-            exclusive: false,
-            hostname: identity.hostname.clone(),
-            username: identity.username.clone(),
-            pid: identity.pid,
-            uid: identity.uid,
-            gid: identity.gid,
-            job: None,
-            is_alive: process_is_alive,
-        },
-        embedded: true,
-        retry_lock: None,
-        wait_workers: WAIT_WORKERS,
     }
 }

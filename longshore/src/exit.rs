@@ -126,6 +126,9 @@ pub(crate) enum CommandError {
     /// A job ended without a result.
     #[error(transparent)]
     Job(#[from] JobError),
+    /// A signal asked to stop.
+    #[error("interrupted")]
+    Interrupted,
     /// A second signal came before the job had ended.
     #[error("stopped at once; the repository is whole, and the lock of this process is left in it")]
     Abandoned,
@@ -166,6 +169,7 @@ fn judge(error: &CommandError) -> Verdict {
         CommandError::Select(error) => judge_select(error),
         CommandError::Target(_) => (ExitStatus::Failed, None),
         CommandError::Job(error) => judge_job(error),
+        CommandError::Interrupted => (ExitStatus::Interrupted, None),
         CommandError::Abandoned => (ExitStatus::Interrupted, hint("`longshore unlock` removes the lock")),
         CommandError::NoFleet => (
             ExitStatus::Usage,

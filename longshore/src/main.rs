@@ -8,6 +8,7 @@ mod config;
 mod embedded;
 mod environment;
 mod exit;
+mod holding;
 mod identity;
 mod output;
 mod password;

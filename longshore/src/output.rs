@@ -127,6 +127,11 @@ impl Output {
         }
     }
 
+    /// Tells of an error that the command goes on from.
+    pub(crate) fn complain(&self, error: impl fmt::Display) {
+        self.print_note(&format_args!("{} {error}", self.emphasized("error:", "31")));
+    }
+
     /// Tells why the command failed.
     pub(crate) fn fatal(&self, failure: &Failure) {
         let Failure { status, message, hint } = failure;

@@ -11,6 +11,7 @@ use crate::output::Output;
 use crate::session::Session;
 
 pub(crate) mod backup;
+pub(crate) mod check;
 pub(crate) mod completion;
 pub(crate) mod init;
 pub(crate) mod ls;
@@ -58,6 +59,7 @@ async fn run_in_session(command: Command, session: Session) -> Ended {
         Command::Backup(arguments) => backup::run(&arguments, &session).await,
         Command::Snapshots(arguments) => snapshots::run(&arguments, &session).await,
         Command::Ls(arguments) => ls::run(&arguments, &session).await,
+        Command::Check(arguments) => check::run(&arguments, &session).await,
         Command::Unlock(arguments) => unlock::run(&arguments, &session).await,
         Command::Completion(_) | Command::Version(_) => unreachable!("they need no session"),
     }

@@ -48,7 +48,7 @@ pub(super) fn draft(arguments: &Arguments, session: &Session, source: &dyn Sourc
         gid: session.identity.gid,
         tags: snapshot.tag.clone(),
         time,
-        zone: zone.name().to_owned(),
+        zone: zone_name(zone)?,
         source_options: serde_json::to_value(&rules)
             .map_err(|error| CommandError::Usage(format!("the excludes cannot be used: {error}")))?,
         excludes: arguments.excludes.exclude.clone(),
@@ -197,6 +197,43 @@ fn current_directory(session: &Session) -> Result<Vec<u8>, CommandError> {
     Ok(current.into_os_string().into_encoded_bytes())
 }
 
+/// Where time zones are found by name.
+const ZONE_FOLDER: &str = "/usr/share/zoneinfo";
+/// Copies of zones under other names, and zones with other leap seconds.
+const ZONE_FOLDERS_LEFT_OUT: [&str; 2] = ["posix", "right"];
+
+/// A name by which the coordinator finds `zone` too. Where `/etc/localtime` is a copy it has none of its own.
+fn zone_name(zone: &Zone) -> Result<String, CommandError> {
+    if Zone::named(zone.name()).is_ok_and(|found| found.tzif() == zone.tzif()) {
+        return Ok(zone.name().to_owned());
+    }
+    find_zone(Path::new(ZONE_FOLDER), Path::new(""), zone.tzif()).ok_or_else(|| {
+        CommandError::Usage(
+            "the time zone of this machine has no name; set TZ to one, such as Europe/Berlin".to_owned(),
+        )
+    })
+}
+
+/// The name of a file in `folder` that holds `rules`; one of a region before one of the top.
+fn find_zone(folder: &Path, below: &Path, rules: &[u8]) -> Option<String> {
+    let mut entries: Vec<_> = std::fs::read_dir(folder.join(below)).ok()?.flatten().collect();
+    entries.sort_by_key(|entry| (!entry.path().is_dir(), entry.file_name()));
+    for entry in entries {
+        let (path, name) = (entry.path(), below.join(entry.file_name()));
+        let is_left_out = ZONE_FOLDERS_LEFT_OUT.iter().any(|left_out| name == Path::new(left_out));
+        if path.is_dir() && !is_left_out {
+            if let Some(found) = find_zone(folder, &name, rules) {
+                return Some(found);
+            }
+        } else if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() == rules.len() as u64)
+            && std::fs::read(&path).is_ok_and(|contents| contents == rules)
+        {
+            return name.to_str().map(str::to_owned);
+        }
+    }
+    None
+}
+
 /// `2026-11-24 09:30:00` in `zone`, or RFC 3339 with an offset.
 fn parse_time(text: &str, zone: &Zone) -> Result<UnixTime, CommandError> {
     let with_offset = NodeTime::parse(text.as_bytes());
@@ -230,6 +267,16 @@ mod tests {
         assert_eq!(parse("2026-10-25 01:59:59"), parse("2026-10-24T23:59:59Z"));
         assert_eq!(parse("2026-10-25 03:00:00"), parse("2026-10-25T02:00:00Z"));
         assert!(parse_time("yesterday", &berlin).is_err());
+    }
+
+    #[test]
+    fn a_copied_zone_gets_its_name_back() {
+        let berlin = Zone::named("Europe/Berlin").unwrap();
+        let copy = Zone::from_tzif("Local", berlin.tzif()).unwrap();
+        let name = zone_name(&copy).unwrap();
+        assert_eq!(Zone::named(&name).unwrap().tzif(), berlin.tzif());
+        assert_eq!(zone_name(&berlin).unwrap(), "Europe/Berlin");
+        assert_eq!(zone_name(&Zone::utc()).unwrap(), "UTC");
     }
 
     #[test]
