@@ -52,7 +52,7 @@ pub(super) fn problem_text(problem: &Problem) -> String {
 fn is_loss(kind: ProblemKind) -> bool {
     match kind {
         ProblemKind::Unreadable | ProblemKind::Incomplete | ProblemKind::Other => true,
-        ProblemKind::ChangedWhileRead | ProblemKind::ParentBlobMissing => false,
+        ProblemKind::ChangedWhileRead | ProblemKind::ParentBlobMissing | ProblemKind::NotRestored => false,
     }
 }
 
