@@ -146,9 +146,15 @@ pub(crate) async fn work_on<T: Send + 'static>(
 }
 
 /// Does work on a thread that may block. Goes on to its end even if nobody waits any more.
+///
+/// A runtime of one thread is one of a test or of the simulation: there it is done at once, so that what happens is
+/// repeatable.
 pub(crate) async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, RepositoryError> {
+    if tokio::runtime::Handle::current().runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread {
+        return Ok(work());
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => Ok(result),
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
