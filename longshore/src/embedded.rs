@@ -28,6 +28,7 @@ use worker::worker::{Drain, Settings as WorkerSettings, Worker};
 
 use crate::exit::CommandError;
 use crate::holding::lock_request;
+use crate::output::printable;
 use crate::session::Session;
 use crate::signals::Signals;
 
@@ -125,7 +126,12 @@ impl EmbeddedFleet {
             retry_lock: None,
             wait_workers: WAIT_WORKERS,
         };
-        self.run(&job, restore::run(&self.doors, request, &settings, progress), beside).await
+        let restored = self.run(&job, restore::run(&self.doors, request, &settings, progress), beside).await;
+        let target = || printable(&request.target.0);
+        restored.map_err(|error| match error {
+            CommandError::Job(source) => CommandError::Restore { target: target(), source },
+            error => error,
+        })
     }
 
     async fn run<T>(

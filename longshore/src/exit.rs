@@ -126,6 +126,14 @@ pub(crate) enum CommandError {
     /// A job ended without a result.
     #[error(transparent)]
     Job(#[from] JobError),
+    /// A restore ended without a result.
+    #[error("restore to {target}")]
+    Restore {
+        /// The directory.
+        target: String,
+        /// Why.
+        source: JobError,
+    },
     /// A signal asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -168,7 +176,7 @@ fn judge(error: &CommandError) -> Verdict {
         CommandError::Lock(error) => judge_lock(error),
         CommandError::Select(error) => judge_select(error),
         CommandError::Target(_) => (ExitStatus::Failed, None),
-        CommandError::Job(error) => judge_job(error),
+        CommandError::Job(error) | CommandError::Restore { source: error, .. } => judge_job(error),
         CommandError::Interrupted => (ExitStatus::Interrupted, None),
         CommandError::Abandoned => (ExitStatus::Interrupted, hint("`longshore unlock` removes the lock")),
         CommandError::NoFleet => (

@@ -143,11 +143,10 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Ended {
     let named = select::one(&repository, text, &arguments.filter, &session.output).await?;
     request.snapshot = named.id;
     request.path = RawName(path.join("/").into_bytes());
-    if !path.is_empty() {
-        // So that a path that is not there is told before anything is written.
-        let index = session.index(&repository).await?;
-        select::directory(&repository, &index, &named, &path).await?;
-    }
+    // A damaged index and a path that is not there are told by name before anything is written.
+    let index = session.index(&repository).await?;
+    select::directory(&repository, &index, &named, &path).await?;
+    drop(index);
     let mut signals = Signals::listen()?;
     let fleet = EmbeddedFleet::new(session, &repository, arguments.work.workers);
     let (progress, job_progress) = watch::channel(Progress::default());
