@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{backup, check, completion, init, ls, snapshots, unlock, version};
+use crate::commands::{backup, check, completion, init, ls, restore, snapshots, unlock, version};
 use crate::config::RepositoryFlags;
 use crate::environment::Environment;
 use crate::exit::{ExitStatus, Failure};
@@ -34,6 +34,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Init(init::Arguments),
     Backup(Box<backup::Arguments>),
+    Restore(Box<restore::Arguments>),
     Snapshots(snapshots::Arguments),
     Ls(ls::Arguments),
     Check(check::Arguments),

@@ -12,6 +12,7 @@ mod holding;
 mod identity;
 mod output;
 mod password;
+mod patterns;
 mod progress;
 mod scan;
 mod select;

@@ -119,7 +119,10 @@ fn line(sample: &Sample, rate: u64, total: Option<u64>) -> String {
     if let Some(total) = total {
         text.push_str(&format!(" of {}", bytes_text(total)));
     }
-    text.push_str(&format!(", {}/s, {} stored", bytes_text(rate), bytes_text(sample.bytes_stored)));
+    text.push_str(&format!(", {}/s", bytes_text(rate)));
+    if sample.bytes_stored > 0 {
+        text.push_str(&format!(", {} stored", bytes_text(sample.bytes_stored)));
+    }
     let partitions = sample.partitions_done + sample.partitions_open;
     if partitions > 1 {
         text.push_str(&format!(", {} of {partitions} partitions", sample.partitions_done));

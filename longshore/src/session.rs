@@ -1,6 +1,7 @@
 //! What every command works with: configuration, output, time, randomness, and the repository once it is open.
 
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fleet::clock::SystemClock;
@@ -138,6 +139,23 @@ impl Session {
     pub(crate) async fn index(&self, repository: &Repository) -> Result<BlobIndex, CommandError> {
         let files: Vec<Id> = repository.list(FileKind::Index).await?.into_iter().map(|(id, _)| id).collect();
         Ok(BlobIndex::load(repository, &files, self.cache(&repository.id()).as_deref()).await?)
+    }
+
+    /// The current directory, as Go's `os.Getwd` has it: what `PWD` says if that is here, for its spelling shows in the snapshot's paths.
+    pub(crate) fn current_directory(&self) -> Result<Vec<u8>, CommandError> {
+        use std::os::unix::fs::MetadataExt;
+        let identity = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        let named = self.environment.get("PWD").map(Path::new).filter(|path| path.is_absolute());
+        if let Some(path) = named.filter(|path| identity(path).is_some() && identity(path) == identity(Path::new(".")))
+        {
+            return Ok(path.as_os_str().as_bytes().to_vec());
+        }
+        let current = std::env::current_dir().map_err(|source| CommandError::File {
+            action: "find out the current directory:",
+            path: ".".to_owned(),
+            source,
+        })?;
+        Ok(current.into_os_string().into_encoded_bytes())
     }
 
     /// The password file, where it is one of our own making.

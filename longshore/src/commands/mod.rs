@@ -15,6 +15,7 @@ pub(crate) mod check;
 pub(crate) mod completion;
 pub(crate) mod init;
 pub(crate) mod ls;
+pub(crate) mod restore;
 pub(crate) mod snapshots;
 pub(crate) mod unlock;
 pub(crate) mod version;
@@ -57,6 +58,7 @@ async fn run_in_session(command: Command, session: Session) -> Ended {
     match command {
         Command::Init(_) => init::run(&session).await,
         Command::Backup(arguments) => backup::run(&arguments, &session).await,
+        Command::Restore(arguments) => restore::run(&arguments, &session).await,
         Command::Snapshots(arguments) => snapshots::run(&arguments, &session).await,
         Command::Ls(arguments) => ls::run(&arguments, &session).await,
         Command::Check(arguments) => check::run(&arguments, &session).await,

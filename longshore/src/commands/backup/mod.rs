@@ -16,7 +16,7 @@ use sources::source::Source;
 use tokio::sync::watch;
 
 use super::Ended;
-use crate::embedded::{EmbeddedFleet, POOL};
+use crate::embedded::{Beside, EmbeddedFleet, POOL};
 use crate::exit::CommandError;
 use crate::progress::Watcher;
 use crate::scan;
@@ -166,7 +166,7 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Ended {
         session.output.warn(summary::problem_text(problem));
     }
     let mut signals = Signals::listen()?;
-    let fleet = EmbeddedFleet::new(session, &repository, source.clone(), arguments.work.workers);
+    let fleet = EmbeddedFleet::new(session, &repository, arguments.work.workers);
     let submission = submission(&draft.request, &fleet, &repository, session);
     let (progress, job_progress) = watch::channel(Progress::default());
     let (total, known_total) = watch::channel(None);
@@ -175,7 +175,8 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Ended {
     }
     let output = session.output.clone();
     let watcher = Watcher::new(output, session.clock.clone(), fleet.meters(), job_progress, known_total);
-    let done = fleet.back_up(&submission, &progress, &mut signals, watcher.run()).await;
+    let beside = Beside { signals: &mut signals, watching: watcher.run() };
+    let done = Box::pin(fleet.back_up(&submission, &progress, beside)).await;
     session.output.end_progress();
     summary::print(session, &done?, draft.problems)
 }

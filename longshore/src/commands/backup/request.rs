@@ -10,7 +10,6 @@ use proto::report::{Problem, ProblemKind};
 use repository::format::node_time::{NodeTime, Zone};
 use repository::repository::Repository;
 use sources::files::exclude::{ExcludeRules, Excludes, TagFile, parse_size};
-use sources::files::pattern_file;
 use sources::files::targets::{self, TargetRoot};
 use sources::paths;
 use sources::source::{Source, SourceError};
@@ -18,6 +17,7 @@ use sources::source::{Source, SourceError};
 use super::{Arguments, ExcludeFlags};
 use crate::config::RepositoryPlace;
 use crate::exit::{CommandError, reason};
+use crate::patterns;
 use crate::select::{self, SnapshotFilter};
 use crate::session::Session;
 
@@ -34,7 +34,7 @@ pub(super) fn draft(arguments: &Arguments, session: &Session, source: &dyn Sourc
     let zone = &session.configuration.zone;
     let time = arguments.snapshot.time.as_deref().map(|text| parse_time(text, zone)).transpose()?;
     let words: Vec<Vec<u8>> = arguments.paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
-    let found = targets::resolve(source, &words, &current_directory(session)?)?;
+    let found = targets::resolve(source, &words, &session.current_directory()?)?;
     rules.patterns.extend(own_files(session, &found.roots));
     let problems: Vec<Problem> = found.problems.iter().map(target_problem).collect();
     let snapshot = &arguments.snapshot;
@@ -116,25 +116,12 @@ fn exclude_rules(flags: &ExcludeFlags) -> Result<ExcludeRules, CommandError> {
         tag_files.push(TagFile::cache());
     }
     Ok(ExcludeRules {
-        patterns: patterns(&flags.exclude, &flags.exclude_file)?,
-        insensitive_patterns: patterns(&flags.iexclude, &flags.iexclude_file)?,
+        patterns: patterns::all(&flags.exclude, &flags.exclude_file)?,
+        insensitive_patterns: patterns::all(&flags.iexclude, &flags.iexclude_file)?,
         tag_files,
         larger_than: flags.exclude_larger_than.as_deref().map(parse_size).transpose()?,
         one_file_system: flags.one_file_system,
     })
-}
-
-fn patterns(given: &[String], files: &[PathBuf]) -> Result<Vec<Vec<u8>>, CommandError> {
-    let mut patterns: Vec<Vec<u8>> = given.iter().map(|pattern| pattern.clone().into_bytes()).collect();
-    for path in files {
-        let contents = std::fs::read(path).map_err(|source| CommandError::File {
-            action: "read the patterns in",
-            path: path.display().to_string(),
-            source,
-        })?;
-        patterns.extend(pattern_file::parse(&contents, pattern_file::process_variable));
-    }
-    Ok(patterns)
 }
 
 /// Patterns that leave out what this program has made itself: its caches, the default repository, its password.
@@ -179,22 +166,6 @@ fn literal_pattern(path: &[u8]) -> Vec<u8> {
         pattern.push(*byte);
     }
     pattern
-}
-
-/// As Go's `os.Getwd`: what `PWD` says if that is here, for its spelling shows in the snapshot's paths.
-fn current_directory(session: &Session) -> Result<Vec<u8>, CommandError> {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
-    let named = session.environment.get("PWD").map(Path::new).filter(|path| path.is_absolute());
-    if let Some(path) = named.filter(|path| identity(path).is_some() && identity(path) == identity(Path::new("."))) {
-        return Ok(path.as_os_str().as_bytes().to_vec());
-    }
-    let current = std::env::current_dir().map_err(|source| CommandError::File {
-        action: "find out the current directory:",
-        path: ".".to_owned(),
-        source,
-    })?;
-    Ok(current.into_os_string().into_encoded_bytes())
 }
 
 /// Where time zones are found by name.
