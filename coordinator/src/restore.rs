@@ -38,8 +38,8 @@ use tokio::sync::watch;
 
 pub use self::effect::Effect;
 pub use self::event::Event;
-pub use self::state::{JobSettings, State};
 use self::run::Runner;
+pub use self::state::{JobSettings, State};
 use crate::Doors;
 use crate::backup::new_job_id;
 use crate::error::JobError;
@@ -188,7 +188,9 @@ impl Restore<'_> {
             let found = self.doors.cpu.read(move || find_directory(reader, &wanted)).await?;
             tree = found.map_err(|error| JobError::internal("a tree of the snapshot", &error))?.ok_or_else(|| {
                 let path = RawName::from(self.request.path.as_bytes());
-                JobError::Failed { reason: format!("snapshot {} has no directory {path}", self.request.snapshot.short()) }
+                JobError::Failed {
+                    reason: format!("snapshot {} has no directory {path}", self.request.snapshot.short()),
+                }
             })?;
         }
         Ok(tree)

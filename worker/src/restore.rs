@@ -37,9 +37,9 @@ use repository::blob_index::BlobIndex;
 use sources::restore_target::{RestoreErrorKind, RestoreTarget};
 use tokio::sync::{Mutex, Semaphore};
 
-pub use self::targets::{HostTargets, RootTargets, Targets};
 use self::marker::Marker;
 use self::selection::Selection;
+pub use self::targets::{HostTargets, RootTargets, Targets};
 use self::tools::{Halt, Site, Tools, chain};
 use crate::error::WorkerError;
 use crate::stop::Stop;
@@ -162,11 +162,7 @@ impl Restores {
         })
     }
 
-    async fn open_target(
-        &self,
-        shared: &Shared,
-        facts: &RestoreFacts,
-    ) -> Result<Option<Arc<dyn RestoreTarget>>, Halt> {
+    async fn open_target(&self, shared: &Shared, facts: &RestoreFacts) -> Result<Option<Arc<dyn RestoreTarget>>, Halt> {
         let path = facts.request.target.clone();
         let refuse = |message: &str| {
             Halt::Worker(WorkerError::NotMyView(Box::new(NotMyView {

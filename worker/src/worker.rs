@@ -52,7 +52,17 @@ impl Worker {
     pub fn new(settings: Settings, doors: Doors, drain: Drain) -> Self {
         let meter = Arc::new(Meter::default());
         let jobs = Jobs::new(doors.clone(), settings.worker.clone(), meter.clone());
-        Self { shared: Arc::new(Shared { settings, doors, jobs, restores: Restores::default(), meter, drain, holds: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                settings,
+                doors,
+                jobs,
+                restores: Restores::default(),
+                meter,
+                drain,
+                holds: Mutex::default(),
+            }),
+        }
     }
 
     /// Lets it restore to `targets`; without it refuses restores.

@@ -6,6 +6,7 @@ use proto::task::Work;
 
 /// One thing to do. `Publish` and `AdoptMarker` are answered by an event.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "few exist at a time")]
 pub enum Effect {
     /// Publish a task.
     Publish {

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use proto::name::RawName;
 use proto::report::Payload;
-use proto::restore::{
-    FurtherName, LargeFile, LinkedFile, NamedNode, RestoreRange, RestoreWork, encode_list,
-};
+use proto::restore::{FurtherName, LargeFile, LinkedFile, NamedNode, RestoreRange, RestoreWork, encode_list};
 
 /// Entries of one task.
 const ENTRIES_MAX: usize = 5_000;
@@ -114,7 +112,8 @@ impl Lists {
     pub(super) fn link_work(&self) -> Vec<RestoreWork> {
         let links = self.linked.values().flat_map(|linked| linked.others.iter().cloned());
         let links = chunks(links, |link| link.path.0.len() + link.existing.0.len());
-        let files = self.large.values().map(|large| NamedNode { path: large.file.path.clone(), node: large.file.node.clone() });
+        let files =
+            self.large.values().map(|large| NamedNode { path: large.file.path.clone(), node: large.file.node.clone() });
         let files = chunks(files, |named| named.node.len());
         let links = links.into_iter().map(|list| RestoreWork::Links(Payload::Inline(encode_list(&list))));
         let files = files.into_iter().map(|list| RestoreWork::Metadata(Payload::Inline(encode_list(&list))));
@@ -127,11 +126,8 @@ impl Lists {
             return Vec::new();
         }
         let depth = |path: &RawName| path.0.iter().filter(|byte| **byte == b'/').count();
-        let mut list: Vec<NamedNode> = self
-            .directories
-            .iter()
-            .map(|(path, node)| NamedNode { path: path.clone(), node: node.clone() })
-            .collect();
+        let mut list: Vec<NamedNode> =
+            self.directories.iter().map(|(path, node)| NamedNode { path: path.clone(), node: node.clone() }).collect();
         list.sort_by_key(|named| std::cmp::Reverse(depth(&named.path)));
         vec![RestoreWork::Metadata(Payload::Inline(encode_list(&list)))]
     }

@@ -41,7 +41,10 @@ impl State {
     pub(super) fn end(&mut self, reason: Option<String>) {
         if self.ending.is_some() {
             // Even that cannot be done.
-            return if self.stage >= STAGE_CLOSE { self.finish() } else { () };
+            if self.stage >= STAGE_CLOSE {
+                self.finish();
+            }
+            return;
         }
         self.ending = Some(Ending { reason, since: self.now });
         self.drop_tasks();

@@ -174,7 +174,12 @@ impl State {
             Event::Result { report, directories, linked } => self.take_result(*report, directories, linked),
             Event::Dead(dead) => {
                 if self.tasks.contains_key(&dead.task) {
-                    self.end(Some(format!("task {} was given up ({}): {}", dead.task.short(), dead.reason, dead.message)));
+                    self.end(Some(format!(
+                        "task {} was given up ({}): {}",
+                        dead.task.short(),
+                        dead.reason,
+                        dead.message
+                    )));
                 }
             }
             Event::Published => self.probe.last_progress = self.now,
@@ -199,8 +204,7 @@ impl State {
     pub(super) fn open_task(&mut self, work: RestoreWork, stage: u32) {
         let work = Work::Restore(work);
         let id = Task::id_for(&self.settings.job, &work, 0);
-        let task =
-            OpenTask { work, stage, refused_by: BTreeSet::new(), refusal: String::new(), published: None };
+        let task = OpenTask { work, stage, refused_by: BTreeSet::new(), refusal: String::new(), published: None };
         self.tasks.insert(id, task);
         self.backlog.push_back(id);
         self.is_quiet = false;
@@ -277,7 +281,8 @@ impl State {
         if !is_complete || self.workers.live.is_empty() || self.ending.is_some() {
             return;
         }
-        let is_refused = |task: &&OpenTask| !task.refused_by.is_empty() && self.workers.live.is_subset(&task.refused_by);
+        let is_refused =
+            |task: &&OpenTask| !task.refused_by.is_empty() && self.workers.live.is_subset(&task.refused_by);
         if let Some(task) = self.tasks.values().find(is_refused) {
             let reason = format!("no worker can restore there: {}", task.refusal);
             self.end(Some(reason));

@@ -1,3 +1,5 @@
+//! Tests of `hold`.
+
 use std::sync::Arc;
 use std::time::Duration;
 

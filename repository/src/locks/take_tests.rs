@@ -1,3 +1,5 @@
+//! Tests of `take`.
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

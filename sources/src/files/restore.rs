@@ -236,9 +236,7 @@ impl RestoreTarget for FileTarget {
         let (parent, name) = self.parent("open", path)?;
         match file::open_reading(parent.as_fd(), name) {
             Ok(Some(file)) => Ok(Box::new(LocalTargetFile::new(file, path))),
-            Ok(None) => {
-                Err(RestoreError::new(RestoreErrorKind::Changed, "open", path, "it is not a regular file"))
-            }
+            Ok(None) => Err(RestoreError::new(RestoreErrorKind::Changed, "open", path, "it is not a regular file")),
             Err(errno) => Err(RestoreError::from_io("open", path, errno.into())),
         }
     }

@@ -358,13 +358,7 @@ impl FileJob {
     }
 
     /// Returns how many bytes were written.
-    fn write_blob(
-        &self,
-        tools: &Tools,
-        state: &mut State,
-        offset: u64,
-        plain: &[u8],
-    ) -> Result<u64, RestoreError> {
+    fn write_blob(&self, tools: &Tools, state: &mut State, offset: u64, plain: &[u8]) -> Result<u64, RestoreError> {
         let mut file = self.take_handle(tools, state)?;
         let zeros = if tools.request().sparse { leading_zeros(plain) } else { 0 };
         if zeros > 0 && state.was_there {

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use fleet::objects::ObjectsExt;
 use futures::FutureExt;
 use futures::stream::{self, BoxStream, StreamExt};
+use proto::handles::UnixTime;
 use proto::id::Id;
 use proto::report::{Payload, ProblemKind};
 use proto::restore::{
     FurtherName, LargeFile, LinkedFile, NamedNode, RestoreRange, RestoreScope, RestoreWork, Restored, decode_list,
     encode_list,
 };
-use proto::handles::UnixTime;
 use proto::task::Task;
 use serde::de::DeserializeOwned;
 use sources::restore_target::WantedMetadata;

@@ -17,6 +17,9 @@ use super::tools::{Directory, Full, Halt, Tools, instant, named_node, wanted_met
 use super::walk::{Leaf, Leave, Rest, Step, Walker};
 use crate::stop::Stop;
 
+/// A file that is being restored, and the pieces that it still needs.
+type OpenedFile = (Arc<FileJob>, VecDeque<Piece>);
+
 /// Blobs of one window: planning takes some hundred bytes for each.
 const BLOBS_MAX: usize = 16 << 10;
 /// Bytes of content of one window.
@@ -251,7 +254,7 @@ impl Windows {
     }
 
     /// Looks up where the file's blobs lie; none if one is missing.
-    fn open_file(&self, leaf: Leaf) -> Result<Option<(Arc<FileJob>, VecDeque<Piece>)>, Full> {
+    fn open_file(&self, leaf: Leaf) -> Result<Option<OpenedFile>, Full> {
         let Leaf { directory, mut node } = leaf;
         let path = directory.child(&node.name);
         let content = node.content.take().unwrap_or_default();
@@ -295,23 +298,29 @@ impl Windows {
 
     /// What others must know of files with several names.
     fn leave_linked(&mut self) -> Vec<LinkedFile> {
-        std::mem::take(&mut self.kept).into_iter().map(|((inode, device), kept)| {
-            let mut node = Vec::new();
-            kept.first.node.encode(&mut node);
-            let modified = instant(kept.first.node.mtime.instant());
-            LinkedFile { inode, device, names: kept.names.into_iter().map(Into::into).collect(), node, modified }
-        }).collect()
+        std::mem::take(&mut self.kept)
+            .into_iter()
+            .map(|((inode, device), kept)| {
+                let mut node = Vec::new();
+                kept.first.node.encode(&mut node);
+                let modified = instant(kept.first.node.mtime.instant());
+                LinkedFile { inode, device, names: kept.names.into_iter().map(Into::into).collect(), node, modified }
+            })
+            .collect()
     }
 
     /// First names that were restored at once; others may meet more names of these files.
     fn first_names(&mut self) -> Vec<LinkedFile> {
-        std::mem::take(&mut self.firsts).into_iter().map(|((inode, device), name)| LinkedFile {
-            inode,
-            device,
-            names: vec![name.into()],
-            node: Vec::new(),
-            modified: (0, 0),
-        }).collect()
+        std::mem::take(&mut self.firsts)
+            .into_iter()
+            .map(|((inode, device), name)| LinkedFile {
+                inode,
+                device,
+                names: vec![name.into()],
+                node: Vec::new(),
+                modified: (0, 0),
+            })
+            .collect()
     }
 }
 
