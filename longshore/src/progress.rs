@@ -68,15 +68,17 @@ impl Watcher {
 
     fn sample(&self, elapsed: Duration) -> Sample {
         let sum = |counter: fn(&Meter) -> &std::sync::atomic::AtomicU64| {
-            self.meters.iter().map(|meter| counter(meter).load(Ordering::Relaxed)).sum()
+            self.meters.iter().map(|meter| counter(meter).load(Ordering::Relaxed)).sum::<u64>()
         };
         let job = self.job.borrow();
+        let bytes_stored = sum(|meter| &meter.bytes_stored);
         Sample {
             elapsed,
             entries: sum(|meter| &meter.entries),
-            bytes_done: sum(|meter| &meter.bytes_done),
+            // A file counts when it is done; what was stored of a long one was done before.
+            bytes_done: sum(|meter| &meter.bytes_done).max(bytes_stored),
             bytes_read: sum(|meter| &meter.bytes_read),
-            bytes_stored: sum(|meter| &meter.bytes_stored),
+            bytes_stored,
             partitions_done: job.tasks_done,
             partitions_open: job.tasks_open,
         }
