@@ -1,2 +1,4 @@
 //! Crashes, stops and hostile neighbours while a job runs.
 #![allow(clippy::disallowed_macros, reason = "a test prints what it measured")]
+
+mod beside_restic;

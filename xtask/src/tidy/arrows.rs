@@ -10,7 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("repository", &["proto"]),
     ("sources", &["repository", "proto"]),
-    ("fleet", &["proto"]),
+    ("fleet", &["repository", "proto"]),
     ("worker", &["fleet", "sources", "repository", "proto"]),
     ("coordinator", &["fleet", "sources", "repository", "proto"]),
     ("longshore", &["coordinator", "worker", "fleet", "sources", "repository", "proto"]),
