@@ -136,7 +136,9 @@ async fn each_file<T>(
             Ok(Err(detail)) => Some(Finding::new(unreadable(kind), kind.name(&id), detail)),
             // Removed since the list was read, as is the right of whoever made it.
             Err(RepositoryError::NotFound { .. }) => None,
-            Err(_) => content.err().map(|error| Finding::of_error(unreadable(kind), kind.name(&id), error)).transpose()?,
+            Err(_) => {
+                content.err().map(|error| Finding::of_error(unreadable(kind), kind.name(&id), error)).transpose()?
+            }
         };
         recorder.found(finding).await;
         recorder.advanced(Stage::Files, 1).await;

@@ -205,8 +205,10 @@ mod tests {
         let findings = findings.finish();
         assert_eq!(findings.len(), KEPT_MAX + 2);
         let last: Vec<_> = findings[KEPT_MAX..].iter().map(|finding| (finding.kind, &*finding.detail)).collect();
-        let expected =
-            [(FindingKind::PackDigest, "and 1 more of this kind"), (FindingKind::BlobDamaged, "and 900 more of this kind")];
+        let expected = [
+            (FindingKind::PackDigest, "and 1 more of this kind"),
+            (FindingKind::BlobDamaged, "and 900 more of this kind"),
+        ];
         assert_eq!(last, expected);
     }
 

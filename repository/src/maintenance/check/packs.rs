@@ -57,7 +57,11 @@ pub(super) fn compare(table: &PackTable, listed: ListedPacks, is_whole: bool) ->
         }
         match there.next_if(|(id, _)| *id == row.id) {
             None => {
-                findings.push(Finding::new(FindingKind::PackMissing, name(&row.id), "the index names it, it is not there"));
+                findings.push(Finding::new(
+                    FindingKind::PackMissing,
+                    name(&row.id),
+                    "the index names it, it is not there",
+                ));
                 missing.insert(row.id);
             }
             Some(&(_, length)) if length != row.length => {

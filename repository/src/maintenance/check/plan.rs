@@ -159,12 +159,14 @@ mod tests {
 
     #[test]
     fn subsets_are_written_as_for_restic() {
-        for (text, bytes) in [("500", 500), ("7b", 7), ("2K", 2048), ("1m", 1 << 20), ("3G", 3 << 30), ("1t", 1 << 40)] {
+        for (text, bytes) in [("500", 500), ("7b", 7), ("2K", 2048), ("1m", 1 << 20), ("3G", 3 << 30), ("1t", 1 << 40)]
+        {
             assert_eq!(text.parse(), Ok(Subset::Bytes(bytes)));
         }
         assert_eq!("1/256".parse(), Ok(Subset::Group { group: 1, groups: 256 }));
         assert_eq!("2.5%".parse(), Ok(Subset::Percent(2.5)));
-        let bad = ["", "0", "0/1", "2/1", "1/257", "1/2/3", "/", "+1/2", "0%", "100.1%", "NaN%", "%", "-1", "1.5M", "M", "é"];
+        let bad =
+            ["", "0", "0/1", "2/1", "1/257", "1/2/3", "/", "+1/2", "0%", "100.1%", "NaN%", "%", "-1", "1.5M", "M", "é"];
         for text in bad.into_iter().chain(["99999999999T"]) {
             assert!(text.parse::<Subset>().is_err(), "{text}");
         }

@@ -291,7 +291,9 @@ fn compare(name: &str, expected: &[PackEntry], own: &[PackEntry], findings: &mut
         entries
     };
     let (expected, own) = (sorted(expected), sorted(own));
-    for (these, those, what) in [(&own, &expected, "the header, not in the index"), (&expected, &own, "the index, not in the header")] {
+    for (these, those, what) in
+        [(&own, &expected, "the header, not in the index"), (&expected, &own, "the index, not in the header")]
+    {
         for entry in these.iter().filter(|entry| those.binary_search_by_key(&key(entry), key).is_err()) {
             let detail = format!("{} blob {} at {:?} is in {what}", entry.kind, entry.id, entry.range());
             findings.push(Finding::new(FindingKind::PackHeaderDiffers, name, detail));
