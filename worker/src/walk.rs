@@ -6,7 +6,6 @@
 mod frame;
 mod scope;
 
-use proto::facts::Facts;
 use proto::id::Id;
 use proto::job::{Budget, TargetNode, TargetPlace};
 use proto::name::RawName;
@@ -305,8 +304,8 @@ impl Walker {
 
     /// The entry's number in the snapshot; none if the job's map lacks its file system.
     fn device_number(&mut self, source: &[u8], metadata: &Metadata, found: &Found) -> Option<u64> {
+        // The root of the tree is on no file system: its device number is 0, which no other one is.
         if let Some(frame) = self.frames.last()
-            && frame.is_entered
             && metadata.device == frame.local_device
         {
             return Some(frame.device);

@@ -83,6 +83,8 @@ pub struct State {
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
+    /// It has not begun.
+    Waiting,
     /// Tasks are open, directories are assembled.
     Archiving,
     /// The root's tree is being stored.
@@ -184,7 +186,7 @@ impl State {
         Self {
             settings,
             now: Duration::ZERO,
-            phase: Phase::Archiving,
+            phase: Phase::Waiting,
             tasks: BTreeMap::new(),
             backlog: VecDeque::new(),
             dirs: BTreeMap::from([(ROOT, root)]),
@@ -273,6 +275,7 @@ impl State {
     }
 
     fn start(&mut self) {
+        self.phase = Phase::Archiving;
         let work = Work::Archive(ArchiveWork {
             scope: Scope::Root { targets: self.settings.targets.clone() },
             parents: self.settings.parents.clone(),
@@ -306,6 +309,7 @@ impl State {
                 self.fail("a worker of a newer release reports what this coordinator cannot read".into())
             }
             Outcome::Archived(_) | Outcome::Range(_) => self.accept(report),
+            Outcome::Restored(_) => {} // of another kind of job: not ours
         }
     }
 

@@ -309,11 +309,12 @@ impl<'a> Cursor<'a> {
         let first = self.hex_at(self.position).ok_or_else(|| self.malformed("four hex digits"))?;
         self.position += 5;
         let mut point = first;
-        if (0xd800..0xdc00).contains(&first) && self.bytes.get(self.position) == Some(&b'\\') {
-            if let Some(second @ 0xdc00..0xe000) = self.hex_at(self.position + 1) {
-                point = 0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00);
-                self.position += 6;
-            }
+        if (0xd800..0xdc00).contains(&first)
+            && self.bytes.get(self.position) == Some(&b'\\')
+            && let Some(second @ 0xdc00..0xe000) = self.hex_at(self.position + 1)
+        {
+            point = 0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00);
+            self.position += 6;
         }
         match char::from_u32(point) {
             Some(character) if character != char::REPLACEMENT_CHARACTER => {
@@ -447,7 +448,7 @@ mod tests {
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
             let padded = format!(" {} ,", text.unwrap());
             let mut cursor = Cursor::new(padded.as_bytes());
-            prop_assert_eq!(cursor.raw().unwrap(), padded[1..padded.len() - 2].as_bytes());
+            prop_assert_eq!(cursor.raw().unwrap(), &padded.as_bytes()[1..padded.len() - 2]);
         }
 
         #[test]

@@ -51,11 +51,12 @@ impl NodeTime {
     /// The seconds of an offset are dropped from the offset only, so that [`NodeTime::instant`] is off by
     /// them. A year before 0 becomes 0, one after 9999 becomes 9999, with the other fields kept.
     pub fn from_unix(instant: UnixTime, zone: &Zone) -> Self {
-        let mut offset_seconds = zone.offset_seconds(instant.seconds);
-        let mut local_seconds = instant.seconds.saturating_add(i64::from(offset_seconds));
-        if !YEARS.contains(&local_seconds) {
-            (local_seconds, offset_seconds) = move_to_written_years(local_seconds, zone);
-        }
+        let offset_seconds = zone.offset_seconds(instant.seconds);
+        let wide = i128::from(instant.seconds) + i128::from(offset_seconds);
+        let (local_seconds, offset_seconds) = match i64::try_from(wide) {
+            Ok(local_seconds) if YEARS.contains(&local_seconds) => (local_seconds, offset_seconds),
+            _ => move_to_written_years(wide, zone),
+        };
         let offset = match offset_seconds {
             0 => Offset::Utc,
             // Offsets are below a day, but the rules of a zone come from a file.
@@ -167,12 +168,13 @@ const TEXT_BYTES_MAX: usize = 35;
 const YEARS: std::ops::Range<i64> = days_before(0, 1, 1) * SECONDS_PER_DAY..days_before(10_000, 1, 1) * SECONDS_PER_DAY;
 
 /// Sets the year to 0 or 9999; returns the local seconds and the offset of the zone there.
-fn move_to_written_years(local_seconds: i64, zone: &Zone) -> (i64, i32) {
-    let (_, month, day) = date_of(local_seconds.div_euclid(SECONDS_PER_DAY));
-    let year = if local_seconds < YEARS.start { 0 } else { 9999 };
+fn move_to_written_years(local_seconds: i128, zone: &Zone) -> (i64, i32) {
+    let second_of_day = local_seconds.rem_euclid(SECONDS_PER_DAY.into()) as i64;
+    let (_, month, day) = date_of(local_seconds.div_euclid(SECONDS_PER_DAY.into()) as i64);
+    let year = if local_seconds < 0 { 0 } else { 9999 };
     // February 29 of a year without one is March 1: the day just counts on.
     let days = days_before(year, month, 1) + i64::from(day) - 1;
-    let wanted = days * SECONDS_PER_DAY + local_seconds.rem_euclid(SECONDS_PER_DAY);
+    let wanted = days * SECONDS_PER_DAY + second_of_day;
     // The local time is looked up as if it were UTC, then once more with the offset found.
     let guess = wanted - i64::from(zone.offset_seconds(wanted));
     let seconds = wanted - i64::from(zone.offset_seconds(guess));

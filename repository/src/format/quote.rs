@@ -250,7 +250,7 @@ mod tests {
             assert!(!is_printable(point), "{point:?}");
         }
         assert!((' '..='~').all(is_printable));
-        assert!(EDGES.is_sorted_by(|one, next| one < next) && EDGES.len() % 2 == 0);
+        assert!(EDGES.is_sorted_by(|one, next| one < next) && EDGES.len().is_multiple_of(2));
     }
 
     #[test]

@@ -169,7 +169,6 @@ impl<'a> RawNode<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Start,
-    FirstNode,
     NextNode,
     End,
 }
@@ -203,7 +202,7 @@ impl<R: BufRead> TreeReader<R> {
         }
         let more = match place {
             Place::End => return Ok(None),
-            Place::Start | Place::FirstNode => self.scanner.peek()? != b']',
+            Place::Start => self.scanner.peek()? != b']',
             Place::NextNode => match self.scanner.peek()? {
                 b',' => {
                     self.scanner.expect(b',', "a comma")?;
@@ -221,7 +220,7 @@ impl<R: BufRead> TreeReader<R> {
         self.json.clear();
         self.scanner.peek()?;
         let position = self.scanner.position;
-        self.scanner.value(&mut self.json)?;
+        self.scanner.value(Some(&mut self.json))?;
         self.place = Place::NextNode;
         Ok(Some(RawNode { json: &self.json, position }))
     }
@@ -235,8 +234,7 @@ impl<R: BufRead> TreeReader<R> {
             if self.json == b"\"nodes\"" {
                 return self.scanner.expect(b'[', "an array of nodes");
             }
-            self.json.clear();
-            self.scanner.value(&mut self.json)?;
+            self.scanner.value(None)?;
             self.scanner.expect(b',', "a comma and the nodes")?;
         }
     }
@@ -248,8 +246,7 @@ impl<R: BufRead> TreeReader<R> {
             self.json.clear();
             self.scanner.string(&mut self.json)?;
             self.scanner.expect(b':', "a colon")?;
-            self.json.clear();
-            self.scanner.value(&mut self.json)?;
+            self.scanner.value(None)?;
         }
         self.scanner.expect(b'}', "the end of the tree")
     }
@@ -324,24 +321,25 @@ impl<R: BufRead> Scanner<R> {
         if self.peek()? != b'"' {
             return Err(self.damaged("a key"));
         }
-        self.value(json)
+        self.value(Some(json))
     }
 
-    /// Appends the bytes of one value of any kind to `json`. Whether it is well formed, its decoder tells.
-    fn value(&mut self, json: &mut Vec<u8>) -> Result<(), TreeReadError> {
+    /// Consumes one value of any kind and appends its bytes to `json`. Whether it is well formed, its
+    /// decoder tells.
+    fn value(&mut self, mut json: Option<&mut Vec<u8>>) -> Result<(), TreeReadError> {
         if matches!(self.peek()?, b',' | b':' | b']' | b'}') {
             return Err(self.damaged("a value"));
         }
         let mut extent = Extent::default();
         loop {
             let buffer = self.buffer()?;
-            let (used, ended) = match buffer.iter().position(|&byte| extent.ends_at(byte)) {
-                Some(at) => (at + usize::from(extent.includes_last), true),
-                None => (buffer.len(), false),
-            };
-            json.extend_from_slice(&buffer[..used]);
+            let end = extent.end_in(buffer);
+            let used = end.unwrap_or(buffer.len());
+            if let Some(json) = &mut json {
+                json.extend_from_slice(&buffer[..used]);
+            }
             self.consume(used);
-            if ended {
+            if end.is_some() {
                 return Ok(());
             }
         }
@@ -354,39 +352,36 @@ struct Extent {
     depth: usize,
     in_string: bool,
     escaped: bool,
-    /// Whether the byte at which the value ended belongs to it.
-    includes_last: bool,
 }
 
 impl Extent {
-    /// Takes the next byte; true if the value ends at or before it.
-    fn ends_at(&mut self, byte: u8) -> bool {
-        self.includes_last = true;
-        if self.in_string {
+    /// Takes the next bytes; how many of them belong to the value if it ends among them.
+    fn end_in(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while at < bytes.len() {
             if self.escaped {
                 self.escaped = false;
-            } else if byte == b'\\' {
-                self.escaped = true;
-            } else if byte == b'"' {
-                self.in_string = false;
-                return self.depth == 0;
+                at += 1;
+            } else if self.in_string {
+                at += bytes[at..].iter().position(|&byte| byte == b'"' || byte == b'\\')? + 1;
+                self.escaped = bytes[at - 1] == b'\\';
+                self.in_string = self.escaped;
+                if !self.in_string && self.depth == 0 {
+                    return Some(at);
+                }
+            } else {
+                match bytes[at] {
+                    b'"' => self.in_string = true,
+                    b'{' | b'[' => self.depth += 1,
+                    b'}' | b']' if self.depth > 1 => self.depth -= 1,
+                    b'}' | b']' if self.depth == 1 => return Some(at + 1),
+                    b'}' | b']' | b',' | b':' | b' ' | b'\t' | b'\n' | b'\r' if self.depth == 0 => return Some(at),
+                    _ => {}
+                }
+                at += 1;
             }
-            return false;
         }
-        match byte {
-            b'"' => self.in_string = true,
-            b'{' | b'[' => self.depth += 1,
-            b'}' | b']' if self.depth > 0 => {
-                self.depth -= 1;
-                return self.depth == 0;
-            }
-            b'}' | b']' | b',' | b':' | b' ' | b'\t' | b'\n' | b'\r' if self.depth == 0 => {
-                self.includes_last = false;
-                return true;
-            }
-            _ => {}
-        }
-        false
+        None
     }
 }
 

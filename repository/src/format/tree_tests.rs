@@ -34,6 +34,15 @@ fn the_empty_tree_has_its_known_id() {
 }
 
 #[test]
+fn a_tree_of_restic_comes_back_byte_for_byte() {
+    // Odd names, modes, kinds, targets, attributes and times before 1972 in the zone Africa/Monrovia.
+    let tree = include_bytes!("../../testdata/trees/awkward-restic-0.19.1.json");
+    let nodes = read(tree).unwrap();
+    assert_eq!(nodes.len(), 165);
+    assert!(write(&nodes) == tree);
+}
+
+#[test]
 fn names_must_ascend_as_bytes() {
     let mut writer = TreeWriter::new(Vec::new()).unwrap();
     writer.push(b"B", b"{}").unwrap();

@@ -85,12 +85,18 @@ impl Zone {
         if name.is_empty() || name.starts_with(['/', '\\']) || name.split('/').any(|part| part == "..") {
             return Err(ZoneError::BadName { name: name.to_owned() });
         }
+        Self::find(name)?.ok_or_else(|| ZoneError::Unknown { name: name.to_owned() })
+    }
+
+    /// Looks for a file of the time zone data.
+    fn find(name: &str) -> Result<Option<Self>, ZoneError> {
         for folder in ZONE_FOLDERS {
-            if let Some(zone) = Self::from_file(name, &Path::new(folder).join(name))? {
+            let zone = Self::from_file(name, &Path::new(folder).join(name))?;
+            if zone.is_some() {
                 return Ok(zone);
             }
         }
-        Err(ZoneError::Unknown { name: name.to_owned() })
+        Ok(None)
     }
 
     /// A zone from rules that were taken elsewhere with [`Zone::tzif`], so that two machines with
@@ -140,11 +146,12 @@ impl Zone {
         let tz = tz.as_bytes();
         let tz = OsStr::from_bytes(tz.strip_prefix(b":").unwrap_or(tz));
         let path = Path::new(tz);
-        let zone = if path.is_absolute() {
-            Self::from_file(&zone_name(path), path).ok().flatten()
-        } else {
-            tz.to_str().and_then(|name| Self::named(name).ok())
+        let zone = match tz.to_str() {
+            _ if path.is_absolute() => Self::from_file(&zone_name(path), path),
+            None | Some("" | "UTC") => Ok(None),
+            Some(name) => Self::find(name),
         };
+        let zone = zone.ok().flatten();
         zone.unwrap_or_else(Self::utc)
     }
 

@@ -1,3 +1,5 @@
+//! Tests of `files`.
+
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -194,6 +196,52 @@ fn attributes_stay_in_the_order_of_the_kernel() {
 }
 
 #[test]
+fn numbers_and_attributes_as_stock_restic_stores_them() {
+    let stock = super::stock_restic::StockRestic::new();
+    let directory = stock.base().join("odd");
+    std::fs::create_dir(&directory).unwrap();
+    let path = |name: &str| directory.join(name);
+    std::fs::write(path("file"), "content").unwrap();
+    std::fs::hard_link(path("file"), path("second")).unwrap();
+    std::fs::create_dir(path("sub")).unwrap();
+    symlink("to/nowhere", path("link")).unwrap();
+    make_node(&path("fifo"), FileType::Fifo, 0);
+    make_node(&path("block"), FileType::BlockDevice, rustix::fs::makedev(259, 300));
+    make_node(&path("character"), FileType::CharacterDevice, rustix::fs::makedev(1, 3));
+    for name in ["file", "sub"] {
+        for attribute in ["user.z", "trusted.m", "user.a", "security.q", "user.long name"] {
+            rustix::fs::setxattr(path(name), attribute, b"", rustix::fs::XattrFlags::empty()).unwrap();
+        }
+        assert!(Command::new("setfacl").args(["-m", "u:7:rx"]).arg(path(name)).status().unwrap().success());
+    }
+    rustix::fs::lsetxattr(path("link"), "trusted.link", b"", rustix::fs::XattrFlags::empty()).unwrap();
+
+    let source = FileSource::whole_host();
+    let nodes = stock.nodes("odd");
+    assert_eq!(nodes.len(), 7);
+    for node in nodes {
+        let name = node["name"].as_str().unwrap();
+        let metadata = source.metadata(&bytes(&path(name))).unwrap();
+        let number = |key: &str| node[key].as_u64().unwrap_or(0);
+        assert_eq!((metadata.inode, metadata.device), (number("inode"), number("device_id")), "{name}");
+        assert_eq!(
+            (u64::from(metadata.uid), u64::from(metadata.st_mode & 0o777)),
+            (number("uid"), number("mode") & 0o777)
+        );
+        assert_eq!(metadata.rdev, number("device"), "{name}");
+        if !matches!(metadata.kind, FileKind::Directory | FileKind::Fifo) {
+            assert_eq!(metadata.links, number("links"), "{name}");
+        }
+        assert_eq!(metadata.link_target, node["linktarget"].as_str().unwrap_or("").as_bytes());
+        let stored = node["extended_attributes"].as_array().cloned().unwrap_or_default();
+        let stored: Vec<&[u8]> =
+            stored.iter().map(|attribute| attribute["name"].as_str().unwrap().as_bytes()).collect();
+        let ours: Vec<&[u8]> = metadata.extended_attributes.iter().map(|attribute| &attribute.name[..]).collect();
+        assert_eq!(ours, stored, "{name}");
+    }
+}
+
+#[test]
 fn attributes_of_the_root_itself() {
     let fixture = LocalFixture::new();
     fixture.attribute(".", "user.root", b"r");
@@ -283,7 +331,8 @@ fn in_own_mounts(name: &str) {
     let output = Command::new("unshare")
         .args(["--mount", "--"])
         .arg(program)
-        .args(["--ignored", "--exact", "--nocapture", name])
+        .env("SOURCES_TEST_INSIDE", "1")
+        .args(["--exact", "--nocapture", name])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -296,8 +345,11 @@ fn mount_points_are_found() {
 }
 
 #[test]
-#[ignore = "needs a mount namespace of its own: mount_points_are_found runs it"]
+// Does its work only when `mount_points_are_found` runs it, which gives it a mount namespace of its own.
 fn mount_points_are_found_inside() {
+    if std::env::var_os("SOURCES_TEST_INSIDE").is_none() {
+        return;
+    }
     let fixture = LocalFixture::new();
     let mount = |path: &str| {
         let status = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(fixture.mount.join(path)).status();
@@ -329,8 +381,11 @@ fn mount_points_are_found_inside() {
 
 /// Everything that a user without rights meets.
 #[test]
-#[ignore = "needs an ordinary user: denied_is_told_from_missing runs it"]
+// Does its work only when `denied_is_told_from_missing` runs it, which gives it an ordinary user.
 fn denied_is_told_from_missing_inside() {
+    if std::env::var_os("SOURCES_TEST_INSIDE").is_none() {
+        return;
+    }
     let directory = PathBuf::from(std::env::var_os("SOURCES_TEST_DIRECTORY").unwrap());
     let source = FileSource::new(vec![Root { path: b"/data".to_vec(), mount: bytes(&directory) }]);
     let file = source.metadata(b"/data/file").unwrap();
@@ -375,7 +430,8 @@ fn denied_is_told_from_missing() {
     let output = Command::new("setpriv")
         .args(["--reuid=1234", "--regid=1234", "--clear-groups", "--bounding-set=-all"])
         .arg(&program)
-        .args(["--ignored", "--exact", "--nocapture", "files::tests::denied_is_told_from_missing_inside"])
+        .env("SOURCES_TEST_INSIDE", "1")
+        .args(["--exact", "--nocapture", "files::tests::denied_is_told_from_missing_inside"])
         .env("SOURCES_TEST_DIRECTORY", directory.path())
         .output()
         .unwrap();

@@ -50,6 +50,19 @@ impl StockRestic {
             .unwrap_or_else(|error| panic!("{PROGRAM} is needed (cargo xtask test installs it): {error}"))
     }
 
+    /// The nodes of `directory` (below the base) as stock restic stores them.
+    pub(super) fn nodes(&self, directory: &str) -> Vec<serde_json::Value> {
+        let outcome = self.stock(&self.base(), &[directory.as_bytes().to_vec()], &[]);
+        assert!(matches!(outcome, Outcome::Tree { is_complete: true, .. }), "{outcome:?}");
+        // `cat` does not know `latest`.
+        let snapshots = self.restic(self.base(), &["snapshots".into(), "--json".into()]);
+        let snapshots: serde_json::Value = serde_json::from_slice(&snapshots.stdout).unwrap();
+        let snapshot = snapshots.as_array().unwrap().last().unwrap()["id"].as_str().unwrap();
+        let tree = self.restic(self.base(), &["cat".into(), "tree".into(), format!("{snapshot}:/{directory}").into()]);
+        let tree: serde_json::Value = serde_json::from_slice(&tree.stdout).unwrap();
+        tree["nodes"].as_array().unwrap().clone()
+    }
+
     /// Compares tree, snapshot paths and whether something was missing. `options` are restic's, `rules`
     /// the same as ours. `current_directory` and arguments are relative to the base; `@` in front of an
     /// argument stands for the base's absolute path.

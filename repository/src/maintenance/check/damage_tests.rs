@@ -106,9 +106,10 @@ async fn a_flipped_bit_anywhere_names_its_file() {
         let whole = Lab::of_testdata(fixture).await;
         whole.repository.save_file(FileKind::Lock, b"{}").await.unwrap();
         for (name, bytes) in whole.memory.content() {
-            let places = [0, 1, 40, bytes.len() / 2, bytes.len() - 40, bytes.len() - 4, bytes.len() - 1];
+            let from_end = [bytes.len() / 2, 40, 4, 1].map(|length| bytes.len().saturating_sub(length));
+            let places = [0, 1, bytes.len().min(40)].into_iter().chain(from_end).filter(|place| *place < bytes.len());
             // Without its configuration a repository does not open.
-            for place in places.into_iter().filter(|_| name != "config") {
+            for place in places.filter(|_| name != "config") {
                 let lab = whole.copy().await;
                 lab.change(&name, |bytes| bytes[place] ^= 0x10);
                 let report = check_all(&lab.repository).await;
@@ -349,12 +350,8 @@ async fn nodes_must_be_well_formed() {
 
 #[tokio::test]
 async fn what_is_no_tree_is_malformed() {
-    for json in [&b"{}"[..], b"[]", b"", b"{\"nodes\":[]", b"{\"nodes\":[{}", b"\xff"] {
+    for json in [&b"{}"[..], b"[]", b"{\"nodes\":[]", b"{\"nodes\":[{", b"\xff"] {
         let lab = Lab::empty().await;
-        // A blob of no bytes is never compressed.
-        if json.is_empty() {
-            continue;
-        }
         let pack = lab.root(json).await;
         expect(&lab, &[(TreeMalformed, &pack)], &[]).await;
     }

@@ -1,3 +1,5 @@
+//! Tests of `pack_table`.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -49,7 +51,7 @@ fn the_same_said_twice_is_a_hint() {
     let one = pack(1, &[(Data, 10), (Data, 11)]);
     let mut shuffled = one.clone();
     shuffled.blobs.reverse();
-    let (table, findings) = table(&[&[one.clone()], &[shuffled]]);
+    let (table, findings) = table(&[std::slice::from_ref(&one), &[shuffled]]);
     assert_eq!(findings, [(FindingKind::PackInSeveralIndexes, FileKind::Pack.name(&id(1)))]);
     assert_eq!(table.entries_of(&id(1)), one.blobs);
     assert_eq!(table.find(Data, &id(10)).count(), 1);

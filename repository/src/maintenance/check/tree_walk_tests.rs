@@ -1,3 +1,5 @@
+//! Every tree is read, each once, and in few requests.
+
 use std::collections::HashSet;
 
 use proptest::prelude::*;
@@ -107,13 +109,13 @@ async fn what_no_snapshot_needs_is_not_read() {
 
 #[tokio::test]
 async fn a_tree_too_large_to_hold_is_streamed() {
-    let nodes: Vec<_> = (0..30_000).map(|number| file(&format!("{number:08}"), &[])).collect();
+    let nodes: Vec<_> = (0..40_000).map(|number| file(&format!("{number:08}"), &[])).collect();
     let json = tree(&nodes);
     assert!(json.len() > 5 << 20);
     let lab = Lab::empty().await;
     let pack = lab.root(&json).await;
     let report = check_structure_only(&lab.repository).await;
-    assert_eq!((report.trees, report.nodes, report.error_count), (1, 30_000, 0));
+    assert_eq!((report.trees, report.nodes, report.error_count), (1, 40_000, 0));
     lab.change(&pack, |bytes| bytes[1_000] ^= 1);
     let report = check_structure_only(&lab.repository).await;
     assert_eq!(short(&report.errors), [(FindingKind::TreeUnreadable, &*pack)]);

@@ -1,3 +1,5 @@
+//! The content of packs: damage in any place, and reads that fail or lie.
+
 use bytes::Bytes;
 use proto::id::Id;
 
