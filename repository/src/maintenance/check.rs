@@ -134,5 +134,10 @@ async fn read_packs(
 }
 
 #[cfg(test)]
-#[path = "check/check_tests.rs"]
-mod tests;
+mod damage_tests;
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod tree_walk_tests;
+#[cfg(test)]
+mod verify_tests;

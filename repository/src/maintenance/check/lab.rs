@@ -18,7 +18,6 @@ use crate::format::pack::{BlobType, PackEntry};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::TreeWriter;
 use crate::maintenance::executor::{BlockingThreads, Inline};
-use crate::pack_writer::PackWriter;
 use crate::repository::FileKind;
 use crate::seal::Compression;
 use crate::storage::{Body, Failure, Memory, Operation, Page, Storage, StorageError, StorageErrorKind};
@@ -106,29 +105,8 @@ impl Lab {
         Self::open(Memory::from_content(self.memory.content())).await
     }
 
-    /// Stores blobs in one pack, in this order.
+    /// Stores blobs in one pack, in this order; of both types if wanted, as no current writer does.
     pub(super) async fn pack(&self, blobs: &[(BlobType, &[u8])]) -> IndexedPack {
-        let sealer = self.repository.sealer(Compression::Auto);
-        let mut writers = blobs.iter().map(|(kind, plain)| {
-            let mut writer = PackWriter::new(*kind, u64::MAX);
-            writer.add(&sealer.seal_blob(*kind, plain).unwrap()).unwrap();
-            writer
-        });
-        let mut writer = writers.next().unwrap();
-        if blobs.iter().any(|(kind, _)| *kind != blobs[0].0) {
-            return self.mixed_pack(blobs).await;
-        }
-        for other in writers {
-            writer = append(writer, other);
-        }
-        let finished = writer.finish(self.repository.master_key(), &**self.repository.random()).unwrap();
-        let name = FileKind::Pack.name(&finished.id);
-        self.memory.put(&name, finished.body).await.unwrap();
-        IndexedPack { id: finished.id, blobs: finished.entries }
-    }
-
-    /// A pack as no current writer makes it.
-    async fn mixed_pack(&self, blobs: &[(BlobType, &[u8])]) -> IndexedPack {
         let sealer = self.repository.sealer(Compression::Auto);
         let (mut bytes, mut entries) = (Vec::new(), Vec::new());
         for (kind, plain) in blobs {
@@ -184,12 +162,6 @@ impl Lab {
     pub(super) fn names(&self, prefix: &str) -> Vec<String> {
         self.memory.content().into_keys().filter(|name| name.starts_with(prefix)).collect()
     }
-}
-
-/// One writer with the blobs of both.
-fn append(mut first: PackWriter, second: PackWriter) -> PackWriter {
-    assert!(first.merge(second).is_none());
-    first
 }
 
 /// A file whose pieces are these.
