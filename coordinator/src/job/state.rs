@@ -189,7 +189,7 @@ impl OpenTask {
         match &self.work {
             Work::Archive(archive) => archive.borrow,
             Work::Range(range) => range.borrow,
-            Work::Probe(_) | Work::Unknown => true,
+            Work::Restore(_) | Work::Probe(_) | Work::Unknown => true,
         }
     }
 }
@@ -335,6 +335,7 @@ impl State {
                 self.fail("a worker of a newer release reports what this coordinator cannot read".into())
             }
             Outcome::Archived(_) | Outcome::Range(_) => self.accept(report),
+            Outcome::Restored(_) => {} // of another kind of job: not ours
         }
     }
 
