@@ -1,6 +1,6 @@
 //! Performs the effects of a job; each is answered by what happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use repository::blob_index::BlobIndex;
 use repository::format::index::{IndexedPack, encode_index};
 use repository::format::pack::{BlobType, PackEntry};
 use repository::repository::{FileKind, RepositoryError};
+use repository::storage::StorageErrorKind;
 
 use crate::Doors;
 use crate::assemble::{Assembler, Stored};
@@ -49,7 +50,7 @@ pub(crate) struct Performer {
     pub(crate) job: JobId,
     pub(crate) route: Route,
     pub(crate) key: MessageKey,
-    /// What was indexed when the job began.
+    /// What was indexed when the job began, ascending.
     pub(crate) index_files: Vec<Id>,
     pub(crate) facts: Mutex<(Facts, Id)>,
     pub(crate) assembler: Assembler,
@@ -72,6 +73,7 @@ impl Performer {
                 one(Event::Published { task })
             }
             Effect::ConfirmPack(report) => self.confirm(report).await,
+            Effect::FindPack(pack) => self.find_pack(pack).await,
             Effect::CheckBorrowed { report, blobs } => {
                 let blobs = decode_borrowed(&self.load(&blobs).await?)?;
                 Ok(Happened::BorrowedRead { report, blobs })
@@ -82,7 +84,7 @@ impl Performer {
                 one(Event::NamesRead { dir, first: fragment.first, names })
             }
             Effect::AdoptHost { host, targets } => self.adopt_host(&host, targets).await,
-            Effect::SetDevices { devices } => self.set_devices(devices).await,
+            Effect::SetDevices { devices, unmounted } => self.set_devices(devices, &unmounted).await,
             Effect::AssembleDir { dir, node, parents, fragments } => {
                 let Stored { what: node, packs } = self.assembler.assemble_dir(&node, &parents, &fragments).await?;
                 events(packs, Event::DirAssembled { dir, node })
@@ -154,11 +156,29 @@ impl Performer {
         }
     }
 
+    async fn find_pack(&self, pack: Id) -> Result<Happened, JobError> {
+        let repository = &self.doors.repository;
+        let size = match repository.storage().size(&FileKind::Pack.name(&pack)).await {
+            Ok(size) => size,
+            Err(error) if error.kind == StorageErrorKind::NotFound => return one(Event::PackMissing { pack }),
+            Err(error) => return Err(error.into()),
+        };
+        match repository.find_pack_header(&pack, size).await {
+            Ok(entries) => Ok(Happened::PackRead { pack, entries }),
+            Err(RepositoryError::NotAsReported { .. }) => one(Event::PackMissing { pack }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Lists the index once more: which of the wanted blobs are in files that were not there at the start?
     async fn list_index(&self, wanted: Vec<BlobKey>) -> Result<Happened, JobError> {
         let repository = &self.doors.repository;
         let listed = repository.list(FileKind::Index).await?;
-        let new = listed.into_iter().map(|(id, _)| id).filter(|id| !self.index_files.contains(id)).collect::<Vec<_>>();
+        let new = listed
+            .into_iter()
+            .map(|(id, _)| id)
+            .filter(|id| self.index_files.binary_search(id).is_err())
+            .collect::<Vec<_>>();
         let index = BlobIndex::load(repository, &new, None).await?;
         let kind = |blob: &BlobKey| if blob.tree { BlobType::Tree } else { BlobType::Data };
         let found = wanted.into_iter().filter(|blob| index.contains(kind(blob), &blob.id)).collect();
@@ -195,10 +215,15 @@ impl Performer {
         one(Event::FactsReady { devices })
     }
 
-    async fn set_devices(&self, devices: BTreeMap<RawName, u64>) -> Result<Happened, JobError> {
+    async fn set_devices(
+        &self,
+        devices: BTreeMap<RawName, u64>,
+        unmounted: &BTreeSet<RawName>,
+    ) -> Result<Happened, JobError> {
         let (facts, _) = self.facts();
         let host = facts.host.clone().unwrap_or_default();
-        self.put_facts(Facts { host: Some(HostFacts { devices: devices.clone(), ..host }), ..facts }).await?;
+        let mounts = host.mounts.difference(unmounted).cloned().collect();
+        self.put_facts(Facts { host: Some(HostFacts { devices: devices.clone(), mounts, ..host }), ..facts }).await?;
         one(Event::FactsReady { devices })
     }
 

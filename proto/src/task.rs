@@ -57,7 +57,7 @@ impl Work {
     fn scope_key(&self) -> ScopeKey<'_> {
         match self {
             Self::Archive(archive) => match &archive.scope {
-                Scope::Root { .. } => ScopeKey::Root,
+                Scope::Root { targets } => ScopeKey::Root(targets.iter().map(|target| &target.source).collect()),
                 Scope::Names { dir, names } => ScopeKey::Names(dir, names),
             },
             Self::Range(range) => ScopeKey::Range(&range.path, range.start, range.end, range.exact),
@@ -70,7 +70,7 @@ impl Work {
 
 #[derive(Serialize)]
 enum ScopeKey<'a> {
-    Root,
+    Root(Vec<&'a RawName>),
     Names(&'a RawName, &'a Names),
     Range(&'a RawName, u64, u64, bool),
     Restore(RestoreKey<'a>),

@@ -1,6 +1,6 @@
 //! What a job wants done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::id::{Id, Round, WorkerId};
 use proto::name::RawName;
@@ -27,6 +27,8 @@ pub enum Effect {
     },
     /// See whether a pack is in storage, and read its header.
     ConfirmPack(PackReport),
+    /// See whether a pack that nobody reported is in storage, and read its header.
+    FindPack(Id),
     /// See which borrowed blobs are proven.
     CheckBorrowed {
         /// The report.
@@ -57,6 +59,8 @@ pub enum Effect {
     SetDevices {
         /// All of it.
         devices: BTreeMap<RawName, u64>,
+        /// Places where no worker has a file system mounted any more.
+        unmounted: BTreeSet<RawName>,
     },
     /// Encode and store a directory's tree.
     AssembleDir {

@@ -3,7 +3,7 @@
 use proto::id::Id;
 
 use super::effect::Effect;
-use super::partitions::take_fragments;
+use super::partitions::finished_fragments;
 use super::state::{Phase, ROOT, State};
 use proto::job::{TargetNode, TargetPlace};
 
@@ -27,16 +27,19 @@ impl State {
         if !self.tasks.is_empty() || self.unanswered > 0 {
             return;
         }
+        if self.find_unreported_packs() {
+            return;
+        }
         if !self.wanted.is_empty() && !self.listed_for_wanted {
             let wanted = self.wanted.keys().copied().collect();
             return self.perform(Effect::ListIndex { wanted });
         }
-        let Some(root) = self.dirs.get_mut(&ROOT) else { return };
+        let Some(root) = self.dirs.get(&ROOT) else { return };
         if root.open > 0 {
             let left = root.open;
             return self.fail(format!("nothing is left to do, but {left} entries of the root are not finished"));
         }
-        let fragments = take_fragments(&mut root.pieces);
+        let fragments = finished_fragments(&root.pieces);
         if fragments.is_empty() && !self.settings.allow_empty {
             return self.fail("nothing was found to back up: the snapshot would be empty".into());
         }

@@ -1,14 +1,18 @@
 //! Large files that are read in ranges (DESIGN 3.4).
 
-use proto::id::Round;
+use proto::id::{Id, Round};
 use proto::name::RawName;
 use proto::report::{OpenFile, Payload, Problem, ProblemKind, RangeResult};
 use proto::task::{FileIdentity, RangeWork, Work};
 use serde::{Deserialize, Serialize};
 
 use super::effect::Effect;
+use super::partitions::Origin;
 use super::seams::{RangePart, Stitched};
-use super::state::{DirKey, FileKey, Piece, Place, ReportKey, State};
+use super::state::{DirKey, FileKey, OpenTask, Piece, Place, ReportKey, State};
+
+/// Stands for the chunks before the first range, where a proof lists the starts of ranges.
+const DONE_CHUNKS: u64 = u64::MAX;
 
 /// A large file that is not finished.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,7 +24,10 @@ pub(super) struct File {
     identity: FileIdentity,
     done: (Payload, u64),
     ranges: Vec<OpenRange>,
+    /// Of the task that left it open.
     round: Round,
+    /// The chunks in `done` are as unproven as the report that brought them.
+    awaits_done: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,8 +39,26 @@ struct OpenRange {
     proven: bool,
 }
 
+impl File {
+    /// How the ranges saw the file, before and after.
+    fn seen(&self) -> impl Iterator<Item = FileIdentity> {
+        let results = self.ranges.iter().filter_map(|range| range.result.as_ref());
+        results.flat_map(|result| [result.identity_before, result.identity_after])
+    }
+
+    /// Another inode is another file.
+    fn is_replaced(&self) -> bool {
+        self.seen().any(|identity| identity.inode != self.identity.inode)
+    }
+
+    /// Another size or time is listed.
+    fn is_changed(&self) -> bool {
+        self.seen().any(|identity| identity != self.identity)
+    }
+}
+
 impl State {
-    pub(super) fn place_file(&mut self, dir: DirKey, open: OpenFile, proof: Option<ReportKey>) {
+    pub(super) fn place_file(&mut self, dir: DirKey, open: OpenFile, origin: &Origin<'_>) {
         let key = self.new_key();
         let ranges = cut_ranges(open.done_to, open.identity.size, self.settings.budget.range_bytes);
         let file = File {
@@ -44,17 +69,20 @@ impl State {
             identity: open.identity,
             done: (open.done, open.done_to),
             ranges,
-            round: 0,
+            round: origin.round,
+            awaits_done: false,
         };
         self.insert_open_piece(dir, open.name, Piece::File);
         let starts: Vec<u64> = file.ranges.iter().map(|range| range.start).collect();
         self.files.insert(key, file);
         for start in starts {
-            self.open_range(key, start, 0, true);
+            self.open_range(key, start, origin.round, origin.borrow);
         }
-        // The chunks before `done_to` are as unproven as the report that brings them: a first range waits for it.
-        if let (Some(proof), true) = (proof.and_then(|key| self.proofs.get_mut(&key)), open.done_to > 0) {
-            proof.ranges.push((key, u64::MAX));
+        if let (Some(proof), true) = (origin.proof.and_then(|key| self.proofs.get_mut(&key)), open.done_to > 0)
+            && let Some(file) = self.files.get_mut(&key)
+        {
+            proof.ranges.push((key, DONE_CHUNKS));
+            file.awaits_done = true;
         }
     }
 
@@ -92,13 +120,16 @@ impl State {
         {
             range.proven = true;
         }
+        if let (Some(file), DONE_CHUNKS) = (self.files.get_mut(&key), start) {
+            file.awaits_done = false;
+        }
         self.stitch_if_complete(key);
     }
 
     pub(super) fn reopen_range(&mut self, key: FileKey, start: u64, round: Round, borrow: bool) {
         let Some(file) = self.files.get_mut(&key) else { return };
-        if start == u64::MAX {
-            return self.read_whole(key); // the chunks before the first range are lost
+        if start == DONE_CHUNKS {
+            return self.read_whole(key);
         }
         if let Some(range) = file.ranges.iter_mut().find(|range| range.start == start) {
             (range.result, range.proven) = (None, false);
@@ -107,9 +138,8 @@ impl State {
     }
 
     fn stitch_if_complete(&mut self, key: FileKey) {
-        let awaits_first = self.proofs.values().any(|proof| proof.ranges.contains(&(key, u64::MAX)));
         let Some(file) = self.files.get(&key) else { return };
-        if awaits_first || !file.ranges.iter().all(|range| range.proven && range.result.is_some()) {
+        if file.awaits_done || !file.ranges.iter().all(|range| range.proven && range.result.is_some()) {
             return;
         }
         let parts = file.ranges.iter().filter_map(|range| {
@@ -118,26 +148,10 @@ impl State {
         });
         let (node, size) = (file.node.clone(), file.identity.size);
         let (done, ranges) = (file.done.clone(), parts.collect());
-        if !self.files_agree(key) {
+        if file.is_replaced() {
             return self.read_whole(key);
         }
         self.perform(Effect::StitchFile { file: key, node, size, done, ranges });
-    }
-
-    /// Whether every range saw the same file. Another size or time is listed; another inode is another file.
-    fn files_agree(&mut self, key: FileKey) -> bool {
-        let Some(file) = self.files.get(&key) else { return false };
-        let seen = file.ranges.iter().filter_map(|range| range.result.as_ref());
-        let seen: Vec<FileIdentity> = seen.flat_map(|result| [result.identity_before, result.identity_after]).collect();
-        if seen.iter().any(|identity| identity.inode != file.identity.inode) {
-            return false;
-        }
-        if seen.iter().any(|identity| *identity != file.identity) {
-            self.counts.changed_while_read += 1;
-            let message = "the file changed while it was read; the next run reads it again".to_owned();
-            self.problems.push(Problem { kind: ProblemKind::ChangedWhileRead, path: file.path.clone(), message });
-        }
-        true
     }
 
     pub(super) fn place_stitched(&mut self, key: FileKey, outcome: Stitched) {
@@ -147,6 +161,12 @@ impl State {
                 self.progress.seams_matched += matched;
                 self.progress.seam_chunks_dropped += dropped;
                 if let Some(file) = self.files.remove(&key) {
+                    if file.is_changed() {
+                        self.counts.changed_while_read += 1;
+                        let message = "the file changed while it was read; the next run reads it again".to_owned();
+                        let kind = ProblemKind::ChangedWhileRead;
+                        self.note_problems(vec![Problem { kind, path: file.path, message }]);
+                    }
                     self.place_done(file.dir, node);
                 }
             }
@@ -159,7 +179,6 @@ impl State {
     fn redo_range(&mut self, key: FileKey, start: u64, from: u64) {
         self.progress.seams_redone += 1;
         let Some(file) = self.files.get_mut(&key) else { return };
-        file.round += 1;
         let round = file.round;
         if let Some(range) = file.ranges.iter_mut().find(|range| range.start == start) {
             *range = OpenRange { start: from, end: range.end, exact: true, result: None, proven: false };
@@ -169,9 +188,11 @@ impl State {
 
     pub(super) fn read_whole(&mut self, key: FileKey) {
         let Some(file) = self.files.remove(&key) else { return };
-        self.tasks.retain(|_, task| !matches!(&task.place, Place::Range(file, _) if *file == key));
-        let tasks = &self.tasks;
-        self.backlog.retain(|task| tasks.contains_key(task));
+        let of_file = |task: &OpenTask| matches!(&task.place, Place::Range(file, _) if *file == key);
+        let tasks: Vec<Id> = self.tasks.iter().filter(|(_, task)| of_file(task)).map(|(id, _)| *id).collect();
+        for task in tasks {
+            self.remove_task(task);
+        }
         self.reopen_whole_file(file.dir, file.name, file.round + 1);
     }
 }

@@ -1,5 +1,8 @@
 //! What of the tree is finished, for a job that takes it up.
 
+use std::collections::BTreeMap;
+
+use proto::name::RawName;
 use proto::report::Fragment;
 
 use super::state::{DirKey, Piece, ROOT, State};
@@ -25,17 +28,16 @@ pub enum PartialChild {
 impl State {
     /// Everything that is finished and proven.
     pub fn partial_tree(&self) -> PartialDir {
-        self.partial_dir(ROOT)
+        let dirs = self.dirs.iter();
+        let below = dirs.filter_map(|(key, dir)| dir.above.as_ref().map(|(above, name)| ((*above, name), *key)));
+        self.partial_dir(ROOT, &below.collect())
     }
 
-    fn partial_dir(&self, key: DirKey) -> PartialDir {
+    fn partial_dir(&self, key: DirKey, below: &BTreeMap<(DirKey, &RawName), DirKey>) -> PartialDir {
         let Some(dir) = self.dirs.get(&key) else { return PartialDir::default() };
         let children = dir.pieces.iter().filter_map(|(name, piece)| match piece {
             Piece::Done { fragment } => Some(PartialChild::Nodes(fragment.clone())),
-            Piece::Dir => {
-                let below = self.dirs.iter().find(|(_, below)| below.above.as_ref() == Some(&(key, name.clone())));
-                below.map(|(below, _)| PartialChild::Dir(self.partial_dir(*below)))
-            }
+            Piece::Dir => below.get(&(key, name)).map(|dir| PartialChild::Dir(self.partial_dir(*dir, below))),
             Piece::Open { .. } | Piece::Reopening { .. } | Piece::Unproven { .. } | Piece::File => None,
         });
         PartialDir { node: dir.node.clone(), children: children.collect() }

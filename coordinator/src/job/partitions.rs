@@ -3,12 +3,27 @@
 use std::collections::BTreeMap;
 
 use proto::id::{Round, WorkerId};
+use proto::job::{TargetNode, TargetPlace};
 use proto::name::RawName;
 use proto::report::{Archived, Fragment, Item, NewDevice, OpenDir, OpenNames};
 use proto::task::{ArchiveWork, Names, Scope, Work};
 
 use super::effect::Effect;
 use super::state::{Dir, DirKey, FactsStage, OpenTask, Piece, Place, ROOT, ReportKey, State};
+
+/// More bytes of names do not go into one task: a message has room for 256 KiB.
+const NAMES_BYTES_MAX: usize = 64 << 10;
+
+/// Where accepted items come from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub(super) worker: &'a WorkerId,
+    /// What the report still needs, if anything.
+    pub(super) proof: Option<ReportKey>,
+    /// The task's.
+    pub(super) round: Round,
+    pub(super) borrow: bool,
+}
 
 /// How a list of names is handed out.
 struct Terms {
@@ -22,13 +37,7 @@ struct Terms {
 
 impl State {
     /// Places what an archive task made of its scope.
-    pub(super) fn accept_archived(
-        &mut self,
-        task: &OpenTask,
-        archived: Archived,
-        worker: &WorkerId,
-        proof: Option<ReportKey>,
-    ) {
+    pub(super) fn accept_archived(&mut self, task: &OpenTask, archived: Archived, origin: &Origin<'_>) {
         let (dir, bounds) = match &task.place {
             Place::Root => (ROOT, None),
             Place::Names(dir, first) => {
@@ -43,23 +52,18 @@ impl State {
         if let Some(directory) = self.dirs.get_mut(&dir) {
             directory.open -= 1;
         }
-        if let Some(root) = archived.root {
-            self.facts = FactsStage::Pending;
+        if let Some(root) = archived.root
+            && self.facts == FactsStage::Root
+        {
+            self.facts = FactsStage::Adopting;
             self.perform(Effect::AdoptHost { host: root.host, targets: root.targets });
         }
-        self.place_items(dir, bounds.as_ref(), archived.items, worker, proof);
+        self.place_items(dir, bounds.as_ref(), archived.items, origin);
         self.assemble_if_complete(dir);
     }
 
     /// Adds neighbouring entries to a directory. Their names must ascend and lie within `bounds`.
-    fn place_items(
-        &mut self,
-        dir: DirKey,
-        bounds: Option<&(RawName, RawName)>,
-        items: Vec<Item>,
-        worker: &WorkerId,
-        proof: Option<ReportKey>,
-    ) {
+    fn place_items(&mut self, dir: DirKey, bounds: Option<&(RawName, RawName)>, items: Vec<Item>, origin: &Origin<'_>) {
         let mut before: Option<RawName> = None;
         for item in items {
             let (first, last) = item_bounds(&item);
@@ -70,17 +74,17 @@ impl State {
                     .fail(format!("a report has entries out of order or outside of its scope: {first} .. {last}"));
             }
             before = Some(last);
-            self.place_item(dir, item, worker, proof);
+            self.place_item(dir, item, origin);
         }
     }
 
-    fn place_item(&mut self, dir: DirKey, item: Item, worker: &WorkerId, proof: Option<ReportKey>) {
+    fn place_item(&mut self, dir: DirKey, item: Item, origin: &Origin<'_>) {
         match item {
-            Item::Nodes(fragment) => self.place_fragment(dir, fragment, proof),
-            Item::Dir(open) => self.place_dir(dir, open, worker, proof),
-            Item::File(open) => self.place_file(dir, open, proof),
-            Item::Open(open) => self.place_open(dir, open, worker),
-            Item::Device(new) => self.place_device(dir, &new),
+            Item::Nodes(fragment) => self.place_fragment(dir, fragment, origin.proof),
+            Item::Dir(open) => self.place_dir(dir, open, origin),
+            Item::File(open) => self.place_file(dir, open, origin),
+            Item::Open(open) => self.place_open(dir, open, origin),
+            Item::Device(new) => self.place_device(dir, &new, origin),
         }
     }
 
@@ -99,7 +103,7 @@ impl State {
         }
     }
 
-    fn place_dir(&mut self, above: DirKey, open: OpenDir, worker: &WorkerId, proof: Option<ReportKey>) {
+    fn place_dir(&mut self, above: DirKey, open: OpenDir, origin: &Origin<'_>) {
         let key = self.new_key();
         let dir = Dir {
             above: Some((above, open.name.clone())),
@@ -112,7 +116,7 @@ impl State {
         };
         self.dirs.insert(key, dir);
         self.insert_open_piece(above, open.name, Piece::Dir);
-        self.place_items(key, None, open.items, worker, proof);
+        self.place_items(key, None, open.items, origin);
         self.assemble_if_complete(key);
     }
 
@@ -123,9 +127,17 @@ impl State {
         }
     }
 
-    fn place_open(&mut self, dir: DirKey, open: OpenNames, worker: &WorkerId) {
-        let not_again = open.second_opinion.then(|| worker.clone());
-        let terms = Terms { round: 0, borrow: true, not_again, whole_files: false };
+    fn place_open(&mut self, dir: DirKey, open: OpenNames, origin: &Origin<'_>) {
+        let (first, last) = &open.bounds;
+        if let Names::Listed(names) = &open.names
+            && !(names.is_sorted_by(|a, b| a < b) && names.first() == Some(first) && names.last() == Some(last))
+        {
+            return self.fail(format!("a report leaves names open that are not those from {first} to {last}"));
+        }
+        let not_again = open.second_opinion.then(|| origin.worker.clone());
+        // The scope may be the task's own: only the round makes it another task then.
+        let round = origin.round + Round::from(open.second_opinion);
+        let terms = Terms { round, borrow: origin.borrow, not_again, whole_files: false };
         self.hand_out(dir, open.names, open.bounds, &terms);
     }
 
@@ -135,10 +147,25 @@ impl State {
             return self.hand_out_one(dir, names, bounds, terms);
         };
         let per_task = self.names_per_task(names.len());
-        for part in names.chunks(per_task) {
-            if let (Some(first), Some(last)) = (part.first(), part.last()) {
-                let bounds = (first.clone(), last.clone());
-                self.hand_out_one(dir, Names::Listed(part.to_vec()), bounds, terms);
+        let mut rest = names.as_slice();
+        while let (Some(first), part) = (rest.first(), take_names(&mut rest, per_task))
+            && let Some(last) = part.last()
+        {
+            let bounds = (first.clone(), last.clone());
+            self.hand_out_one(dir, Names::Listed(part.to_vec()), bounds, terms);
+        }
+    }
+
+    /// The entries of a directory above the targets; none of one at or below a target.
+    fn targets_in(&self, dir: DirKey) -> Option<&[TargetNode]> {
+        match &self.dirs.get(&dir)?.above {
+            None => Some(&self.settings.targets),
+            Some((above, name)) => {
+                let node = self.targets_in(*above)?.iter().find(|node| node.name == *name)?;
+                match &node.place {
+                    TargetPlace::Above(children) => Some(children),
+                    TargetPlace::Target { .. } => None,
+                }
             }
         }
     }
@@ -156,10 +183,21 @@ impl State {
         if terms.whole_files {
             budget.range_threshold_bytes = u64::MAX;
         }
+        let (scope, view) = match self.targets_in(dir) {
+            // Above the targets the tree's names need not be the source's: a worker looks for the targets instead.
+            Some(targets) => {
+                let named = |target: &&TargetNode| match &names {
+                    Names::Listed(names) => names.binary_search(&target.name).is_ok(),
+                    Names::Slice { .. } => true,
+                };
+                (Scope::Root { targets: targets.iter().filter(named).cloned().collect() }, None)
+            }
+            None => (Scope::Names { dir: directory.path.clone(), names }, directory.view),
+        };
         let work = Work::Archive(ArchiveWork {
-            scope: Scope::Names { dir: directory.path.clone(), names },
+            scope,
             parents: directory.parents.clone(),
-            view: directory.view,
+            view,
             expected_targets: Vec::new(),
             budget,
             borrow: terms.borrow,
@@ -173,7 +211,7 @@ impl State {
     }
 
     /// Numbers a file system that the map lacks, and opens the directory again.
-    fn place_device(&mut self, dir: DirKey, new: &NewDevice) {
+    fn place_device(&mut self, dir: DirKey, new: &NewDevice, origin: &Origin<'_>) {
         if !self.devices.contains_key(&new.path) {
             let taken = |number: &u64| self.devices.values().any(|other| other == number);
             let wishes = new.parent_device.into_iter().chain([new.device]);
@@ -181,10 +219,9 @@ impl State {
                 (1..).find(|number| !taken(number)).unwrap_or(u64::MAX) // there are fewer devices than numbers
             });
             self.devices.insert(new.path.clone(), number);
-            self.facts = FactsStage::Pending;
-            self.perform(Effect::SetDevices { devices: self.devices.clone() });
+            self.change_facts();
         }
-        let terms = Terms { round: 0, borrow: true, not_again: None, whole_files: false };
+        let terms = Terms { round: origin.round + 1, borrow: origin.borrow, not_again: None, whole_files: false };
         let names = Names::Listed(vec![new.name.clone()]);
         self.hand_out(dir, names, (new.name.clone(), new.name.clone()), &terms);
     }
@@ -207,6 +244,7 @@ impl State {
             directory.open -= 1;
             let terms = Terms { round, borrow, not_again: None, whole_files: false };
             self.hand_out(dir, Names::Listed(names), (first.clone(), last), &terms);
+            self.assemble_if_complete(dir);
         }
     }
 
@@ -246,16 +284,30 @@ impl State {
             return;
         }
         directory.open = usize::MAX; // being assembled: complete no second time
-        let fragments = take_fragments(&mut directory.pieces);
-        let (node, parents) = (std::mem::take(&mut directory.node), directory.parents.clone());
+        // All of it stays: a checkpoint may come before the answer.
+        let fragments = finished_fragments(&directory.pieces);
+        let (node, parents) = (directory.node.clone(), directory.parents.clone());
         self.perform(Effect::AssembleDir { dir, node, parents, fragments });
     }
 }
 
 /// The finished entries of a directory, in order.
-pub(super) fn take_fragments(pieces: &mut BTreeMap<RawName, Piece>) -> Vec<Fragment> {
-    let pieces = std::mem::take(pieces).into_values();
-    pieces.filter_map(|piece| if let Piece::Done { fragment } = piece { Some(fragment) } else { None }).collect()
+pub(super) fn finished_fragments(pieces: &BTreeMap<RawName, Piece>) -> Vec<Fragment> {
+    let finished = |piece: &Piece| if let Piece::Done { fragment } = piece { Some(fragment.clone()) } else { None };
+    pieces.values().filter_map(finished).collect()
+}
+
+/// Takes the next names: at most `count`, and no more than a message has room for.
+fn take_names<'a>(rest: &mut &'a [RawName], count: usize) -> &'a [RawName] {
+    let mut bytes = 0;
+    let fits = |name: &&RawName| {
+        bytes += name.0.len() + 8;
+        bytes <= NAMES_BYTES_MAX
+    };
+    let length = rest.iter().take(count).take_while(fits).count().max(1).min(rest.len());
+    let (part, left) = rest.split_at(length);
+    *rest = left;
+    part
 }
 
 fn item_bounds(item: &Item) -> (RawName, RawName) {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use proto::id::{Id, Round};
 use proto::name::RawName;
-use proto::report::{Counts, PackReport, ResultReport};
+use proto::report::{Counts, PackReport, Problem, ResultReport};
 use serde::{Deserialize, Serialize};
 
 use super::effect::Effect;
 use super::event::BlobKey;
+use super::progress::PROBLEMS_KEPT_MAX;
 use super::state::{DirKey, FileKey, Piece, ReportKey, State};
 
 /// An index file is written when so many blobs wait for one (FORMAT 5).
@@ -21,6 +22,10 @@ const INDEX_EVERY: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Packs {
     stages: BTreeMap<Id, PackStage>,
+    /// Who waits for a pack to be confirmed.
+    waiting: BTreeMap<Id, BTreeSet<ReportKey>>,
+    /// Packs of trees that the coordinator wrote: no report could be done again for these.
+    own: BTreeSet<Id>,
     /// Confirmed, and in no index file that is written or being written.
     unindexed: Vec<Id>,
     unindexed_blobs: u64,
@@ -69,6 +74,7 @@ pub(super) struct Proof {
     checking: bool,
     round: Round,
     counts: Counts,
+    problems: Vec<Problem>,
     /// Pieces that this report finished.
     pub(super) pieces: Vec<(DirKey, RawName)>,
     /// Ranges that this report finished.
@@ -100,11 +106,16 @@ impl State {
         let packs: BTreeSet<Id> = waiting.copied().collect();
         if packs.is_empty() && report.borrowed.is_empty() {
             self.counts.add(&report.counts);
+            self.note_problems(report.problems.clone());
             return None;
         }
         let key = self.new_key();
         let checking = !report.borrowed.is_empty();
-        let proof = Proof { packs, checking, round, counts: report.counts, ..Proof::default() };
+        for pack in &packs {
+            self.packs.waiting.entry(*pack).or_default().insert(key);
+        }
+        let (counts, problems) = (report.counts, report.problems.clone());
+        let proof = Proof { packs, checking, round, counts, problems, ..Proof::default() };
         self.proofs.insert(key, proof);
         if checking {
             self.listed_for_wanted = false;
@@ -118,7 +129,23 @@ impl State {
             return;
         }
         self.packs.stages.insert(report.pack, PackStage::Reported);
+        if report.worker.as_str() == self.settings.job.as_str() {
+            self.packs.own.insert(report.pack);
+        }
         self.perform(Effect::ConfirmPack(report));
+    }
+
+    /// Nothing else is left to do, and results wait for packs whose reports were lost with the job state: whether these
+    /// are in storage can be seen.
+    pub(super) fn find_unreported_packs(&mut self) -> bool {
+        let stages = &self.packs.stages;
+        let unreported = self.packs.waiting.keys().filter(|pack| !stages.contains_key(pack));
+        let unreported: Vec<Id> = unreported.copied().collect();
+        for pack in &unreported {
+            self.packs.stages.insert(*pack, PackStage::Reported);
+            self.perform(Effect::FindPack(*pack));
+        }
+        !unreported.is_empty()
     }
 
     pub(super) fn confirm_pack(&mut self, pack: Id, blobs: &[BlobKey]) {
@@ -130,9 +157,7 @@ impl State {
         self.packs.unindexed.push(pack);
         self.packs.unindexed_blobs += blobs.len() as u64;
         self.packs.unindexed_since.get_or_insert(self.now);
-        let waiting: Vec<ReportKey> =
-            self.proofs.iter().filter(|(_, p)| p.packs.contains(&pack)).map(|p| *p.0).collect();
-        for key in waiting {
+        for key in self.packs.waiting.remove(&pack).unwrap_or_default() {
             if let Some(proof) = self.proofs.get_mut(&key) {
                 proof.packs.remove(&pack);
             }
@@ -146,9 +171,11 @@ impl State {
     pub(super) fn miss_pack(&mut self, pack: Id) {
         self.answered();
         self.packs.stages.insert(pack, PackStage::Missing);
-        let hit: Vec<ReportKey> = self.proofs.iter().filter(|(_, p)| p.packs.contains(&pack)).map(|p| *p.0).collect();
-        for key in hit {
-            self.reject(key, true);
+        if self.packs.own.contains(&pack) {
+            return self.fail(format!("pack {} with trees of this job is not in storage any more", pack.short()));
+        }
+        for key in self.packs.waiting.remove(&pack).unwrap_or_default() {
+            self.reject(key);
         }
     }
 
@@ -185,7 +212,7 @@ impl State {
         self.found_blobs(found);
         let lost: BTreeSet<ReportKey> = self.wanted.values().flatten().copied().collect();
         for key in lost {
-            self.reject(key, false);
+            self.reject(key);
         }
     }
 
@@ -196,6 +223,7 @@ impl State {
         }
         let Some(proof) = self.proofs.remove(&key) else { return };
         self.counts.add(&proof.counts);
+        self.note_problems(proof.problems);
         for (dir, first) in proof.pieces {
             self.prove_piece(dir, &first);
         }
@@ -214,20 +242,31 @@ impl State {
         }
     }
 
-    /// What a report finished is done again; what it left open goes on.
-    fn reject(&mut self, key: ReportKey, borrow: bool) {
+    /// What a report finished is done again, without borrowing; what it left open goes on.
+    fn reject(&mut self, key: ReportKey) {
         let Some(proof) = self.proofs.remove(&key) else { return };
-        self.wanted.retain(|_, keys| {
-            keys.remove(&key);
-            !keys.is_empty()
-        });
-        let round = proof.round + 1;
+        for blob in &proof.blobs {
+            forget(&mut self.wanted, blob, key);
+        }
+        for pack in &proof.packs {
+            forget(&mut self.packs.waiting, pack, key);
+        }
+        // What could not be read is not among the names that are done again: it stays known.
+        self.counts.unreadable += proof.counts.unreadable;
+        self.note_problems(proof.problems);
+        let Some(round) = self.next_round(proof.round) else { return };
         for (dir, first) in proof.pieces {
-            self.reopen_piece(dir, &first, round, borrow);
+            self.reopen_piece(dir, &first, round, false);
         }
         for (file, start) in proof.ranges {
-            self.reopen_range(file, start, round, borrow);
+            self.reopen_range(file, start, round, false);
         }
+    }
+
+    /// Lists problems, as long as they are not too many.
+    pub(super) fn note_problems(&mut self, problems: Vec<Problem>) {
+        self.problems.extend(problems);
+        self.problems.truncate(PROBLEMS_KEPT_MAX);
     }
 
     /// Writes an index file when enough waits for one.
@@ -253,6 +292,16 @@ impl State {
         self.packs.being_indexed -= packs.len().min(self.packs.being_indexed);
         for pack in packs {
             self.packs.stages.insert(*pack, PackStage::Indexed);
+        }
+    }
+}
+
+/// Takes one waiting report off a list; an empty list goes.
+fn forget<K: Ord>(lists: &mut BTreeMap<K, BTreeSet<ReportKey>>, of: &K, key: ReportKey) {
+    if let Some(keys) = lists.get_mut(of) {
+        keys.remove(&key);
+        if keys.is_empty() {
+            lists.remove(of);
         }
     }
 }

@@ -9,15 +9,17 @@ use proto::task::{Task, Work};
 use serde::{Deserialize, Serialize};
 
 use super::effect::Effect;
-use super::state::{FactsStage, OpenTask, Place, State};
+use super::state::{FactsStage, OpenTask, Phase, Place, State};
 use super::views::Refusals;
 
 /// No more than so many tasks are in the queue.
 const IN_FLIGHT_MAX: usize = 1_000;
 /// Without a report for so long, a probe looks for lost messages.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
-/// Published tasks are given out again this long after the probe's answer: one heartbeat, and some.
-const HEARTBEATS_AFTER_PROBE: u32 = 2;
+/// Published tasks are given out again this long after the probe's answer: two heartbeats of 5 s, and some.
+const HEARD_OF_AFTER: Duration = Duration::from_secs(12);
+/// A scope whose result was rejected so often is not tried again.
+const ROUNDS_MAX: Round = 16;
 
 /// Looks for messages that were lost.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -26,85 +28,137 @@ pub(super) struct Probe {
     published: u64,
     last_progress: Duration,
     asked: Option<Id>,
-    /// Tasks published before this are lost, unless a heartbeat names them; and how many heartbeats to await.
-    answered: Option<(u64, u32)>,
+    /// Tasks published before this are lost, unless a heartbeat names them; and since when that is known.
+    answered: Option<(u64, Duration)>,
 }
 
 impl State {
-    /// Adds a task; it is published when there is room.
-    pub(super) fn open_task(&mut self, work: Work, round: Round, place: Place) -> Id {
-        let id = Task::id_for(&self.settings.job, &work, round);
-        let task = OpenTask { work, round, place, refusals: Refusals::default(), published: None };
-        self.tasks.insert(id, task);
+    /// Adds a task; it is published when there is room. No two open tasks have one id.
+    pub(super) fn open_task(&mut self, work: Work, mut round: Round, place: Place) -> Id {
+        let mut id = Task::id_for(&self.settings.job, &work, round);
+        while self.tasks.contains_key(&id) {
+            round += 1;
+            id = Task::id_for(&self.settings.job, &work, round);
+        }
+        let refusals = Refusals::default();
+        self.tasks.insert(id, OpenTask { work, round, place, refusals, published: None, queued: true, dead: None });
         self.backlog.push_back(id);
         id
     }
 
+    /// The task has its result, or is of no use any more.
+    pub(super) fn remove_task(&mut self, id: Id) -> Option<OpenTask> {
+        let task = self.tasks.remove(&id)?;
+        self.in_flight -= usize::from(task.published.is_some());
+        Some(task)
+    }
+
+    /// The task is in no queue any more.
+    pub(super) fn withdraw(&mut self, id: Id) {
+        if let Some(task) = self.tasks.get_mut(&id) {
+            self.in_flight -= usize::from(task.published.take().is_some());
+        }
+    }
+
     /// The same task again, to another worker or after it was lost.
     pub(super) fn republish(&mut self, id: Id) {
-        if let Some(task) = self.tasks.get_mut(&id) {
-            task.published = None;
-            if !self.backlog.contains(&id) {
-                self.backlog.push_back(id);
-            }
+        self.withdraw(id);
+        if let Some(task) = self.tasks.get_mut(&id)
+            && !task.queued
+        {
+            task.queued = true;
+            self.backlog.push_back(id);
         }
     }
 
     /// The same scope in the next round: a result was rejected before it was accepted.
     pub(super) fn republish_round(&mut self, id: Id) {
-        if let Some(task) = self.tasks.remove(&id) {
-            self.backlog.retain(|other| *other != id);
-            let new = self.open_task(task.work, task.round + 1, task.place);
+        if let Some(mut task) = self.remove_task(id) {
+            let Some(round) = self.next_round(task.round) else { return };
+            match &mut task.work {
+                Work::Archive(archive) => archive.borrow = false,
+                Work::Range(range) => range.borrow = false,
+                Work::Restore(_) | Work::Probe(_) | Work::Unknown => {}
+            }
+            let new = self.open_task(task.work, round, task.place);
             if let Some(task_again) = self.tasks.get_mut(&new) {
                 task_again.refusals = task.refusals;
             }
         }
     }
 
+    /// The round after a rejection; the job fails when there were too many.
+    pub(super) fn next_round(&mut self, round: Round) -> Option<Round> {
+        if round >= ROUNDS_MAX {
+            self.fail("packs that workers report are not in storage, again and again: who removes them?".into());
+            return None;
+        }
+        Some(round + 1)
+    }
+
     pub(super) fn publish_backlog(&mut self) {
         let room = (4 * self.workers.slots.max(1) as usize).min(IN_FLIGHT_MAX);
-        let mut in_flight = self.tasks.values().filter(|task| task.published.is_some()).count();
-        while in_flight < room {
-            let Some(id) = self.backlog.front().copied() else { break };
-            let Some(task) = self.tasks.get_mut(&id) else {
-                self.backlog.pop_front();
-                continue;
-            };
-            if self.facts == FactsStage::Pending {
-                break;
-            }
-            self.backlog.pop_front();
+        while self.in_flight < room && matches!(self.facts, FactsStage::Root | FactsStage::Ready) {
+            let Some(id) = self.backlog.pop_front() else { break };
+            let Some(task) = self.tasks.get_mut(&id).filter(|task| task.queued) else { continue };
             self.probe.published += 1;
-            task.published = Some(self.probe.published);
+            (task.published, task.queued) = (Some(self.probe.published), false);
             let refused_by = task.refusals.by();
             let effect = Effect::Publish { task: id, round: task.round, work: task.work.clone(), refused_by };
+            self.in_flight += 1;
             self.perform(effect);
-            in_flight += 1;
         }
-        self.probe.last_progress = self.probe.last_progress.max(if in_flight == 0 { self.now } else { Duration::ZERO });
+        if self.in_flight == 0 {
+            self.note_progress();
+        }
+    }
+
+    pub(super) fn note_progress(&mut self) {
+        self.probe.last_progress = self.now;
     }
 
     pub(super) fn note_published(&mut self, _task: Id) {
         self.answered();
-        self.probe.last_progress = self.now;
+        self.note_progress();
     }
 
     pub(super) fn facts_ready(&mut self, devices: BTreeMap<RawName, u64>) {
         self.answered();
-        for (path, number) in devices {
-            self.devices.entry(path).or_insert(number);
+        if self.facts == FactsStage::Adopting {
+            for (path, number) in devices {
+                self.devices.entry(path).or_insert(number);
+            }
         }
         self.facts = FactsStage::Ready;
+        if std::mem::take(&mut self.facts_changed) {
+            self.change_facts();
+        }
+    }
+
+    /// Puts the changed facts in force: one change after the other, so that none is overwritten by an older one.
+    pub(super) fn change_facts(&mut self) {
+        if matches!(self.facts, FactsStage::Adopting | FactsStage::Pending) {
+            self.facts_changed = true;
+            return;
+        }
+        self.facts = FactsStage::Pending;
+        self.perform(Effect::SetDevices { devices: self.devices.clone(), unmounted: self.unmounted.clone() });
+    }
+
+    /// The registry of workers was lost with the rest: who lives is known when all had time to say so.
+    pub(super) fn state_lost(&mut self) {
+        self.workers.first_seen = None;
+        self.probe_now();
     }
 
     pub(super) fn see_workers(&mut self, live: BTreeSet<WorkerId>, holds: &BTreeSet<(Id, Round)>, slots: u32) {
-        self.workers.first_seen.get_or_insert(self.now);
+        self.workers.first_seen = (!live.is_empty()).then(|| self.workers.first_seen.unwrap_or(self.now));
         self.workers.live = live;
         self.workers.slots = slots;
         self.decide_refused();
-        if let Some((before, heartbeats)) = self.probe.answered {
-            if heartbeats > 0 {
-                self.probe.answered = Some((before, heartbeats - 1));
+        self.bury_dead(holds);
+        if let Some((before, since)) = self.probe.answered {
+            if self.now.saturating_sub(since) < HEARD_OF_AFTER {
                 return;
             }
             self.probe.answered = None;
@@ -119,9 +173,29 @@ impl State {
         }
     }
 
+    /// What was given up ends the job, unless another worker has it.
+    fn bury_dead(&mut self, holds: &BTreeSet<(Id, Round)>) {
+        let now = self.now;
+        let mut given_up = None;
+        for (id, task) in &mut self.tasks {
+            match &task.dead {
+                Some(_) if holds.contains(&(*id, task.round)) => task.dead = None,
+                Some((since, reason)) if now.saturating_sub(*since) >= HEARD_OF_AFTER => {
+                    given_up = Some(reason.clone());
+                }
+                _ => {}
+            }
+        }
+        if let Some(reason) = given_up {
+            self.fail(reason);
+        }
+    }
+
     pub(super) fn probe_if_stalled(&mut self) {
-        let waits = self.tasks.values().any(|task| task.published.is_some());
-        if waits && self.now.saturating_sub(self.probe.last_progress) >= STALLED_AFTER {
+        if self.phase == Phase::Archiving
+            && self.in_flight > 0
+            && self.now.saturating_sub(self.probe.last_progress) >= STALLED_AFTER
+        {
             self.probe_now();
         }
     }
@@ -129,26 +203,27 @@ impl State {
     /// Publishes a probe behind everything else. A lost probe is followed by another when progress stalls again.
     pub(super) fn probe_now(&mut self) {
         if let Some(asked) = self.probe.asked.take() {
-            self.tasks.remove(&asked);
+            self.remove_task(asked);
         }
-        self.probe.last_progress = self.now;
+        self.note_progress();
         self.probe.published += 1;
         let number = self.probe.published;
         let work = Work::Probe(number);
         let id = Task::id_for(&self.settings.job, &work, 0);
         let place = Place::Probe;
-        let task =
-            OpenTask { work: work.clone(), round: 0, place, refusals: Refusals::default(), published: Some(number) };
+        let (refusals, published) = (Refusals::default(), Some(number));
+        let task = OpenTask { work: work.clone(), round: 0, place, refusals, published, queued: false, dead: None };
         self.tasks.insert(id, task);
+        self.in_flight += 1;
         self.probe.asked = Some(id);
         self.perform(Effect::Publish { task: id, round: 0, work, refused_by: Vec::new() });
     }
 
     pub(super) fn probe_answered(&mut self, id: Id) {
-        if let Some(OpenTask { published: Some(number), .. }) = self.tasks.remove(&id)
+        if let Some(OpenTask { published: Some(number), .. }) = self.remove_task(id)
             && self.probe.asked.take() == Some(id)
         {
-            self.probe.answered = Some((number, HEARTBEATS_AFTER_PROBE));
+            self.probe.answered = Some((number, self.now));
         }
     }
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::effect::Effect;
 use super::event::{BlobKey, Event};
 use super::open_files::File;
+use super::partitions::Origin;
 use super::progress::Progress;
 use super::proofs::{Packs, Proof};
 use super::publish::Probe;
@@ -58,6 +59,8 @@ pub struct State {
     pub(super) tasks: BTreeMap<Id, OpenTask>,
     /// Made and not published yet.
     pub(super) backlog: VecDeque<Id>,
+    /// Tasks that are published.
+    pub(super) in_flight: usize,
     pub(super) dirs: BTreeMap<DirKey, Dir>,
     pub(super) files: BTreeMap<FileKey, File>,
     pub(super) next_key: u64,
@@ -67,7 +70,11 @@ pub struct State {
     /// Effects that were returned and not answered.
     pub(super) unanswered: u32,
     pub(super) facts: FactsStage,
+    /// Changed since the facts that are being stored.
+    pub(super) facts_changed: bool,
     pub(super) devices: BTreeMap<RawName, u64>,
+    /// Where no worker finds a mount point that the root worker had.
+    pub(super) unmounted: BTreeSet<RawName>,
     pub(super) workers: Workers,
     pub(super) probe: Probe,
     pub(super) counts: Counts,
@@ -104,7 +111,9 @@ pub(super) enum Phase {
 pub(super) enum FactsStage {
     /// No root report was accepted; only the root task may be published.
     Root,
-    /// They are being stored.
+    /// Those of the root report are being stored.
+    Adopting,
+    /// Changed ones are being stored.
     Pending,
     /// They are in force.
     Ready,
@@ -126,6 +135,10 @@ pub(super) struct OpenTask {
     pub(super) refusals: Refusals,
     /// Numbers publications, so that a probe knows what came before it.
     pub(super) published: Option<u64>,
+    /// It is in the backlog.
+    pub(super) queued: bool,
+    /// When a notice said that it was given up, and why.
+    pub(super) dead: Option<(Duration, String)>,
 }
 
 /// Where a task's result belongs.
@@ -171,6 +184,16 @@ pub(super) enum Piece {
     File,
 }
 
+impl OpenTask {
+    fn may_borrow(&self) -> bool {
+        match &self.work {
+            Work::Archive(archive) => archive.borrow,
+            Work::Range(range) => range.borrow,
+            Work::Restore(_) | Work::Probe(_) | Work::Unknown => true,
+        }
+    }
+}
+
 impl State {
     /// A job that has not begun.
     pub fn new(settings: Settings) -> Self {
@@ -189,6 +212,7 @@ impl State {
             phase: Phase::Waiting,
             tasks: BTreeMap::new(),
             backlog: VecDeque::new(),
+            in_flight: 0,
             dirs: BTreeMap::from([(ROOT, root)]),
             files: BTreeMap::new(),
             next_key: 1,
@@ -197,7 +221,9 @@ impl State {
             packs: Packs::default(),
             unanswered: 0,
             facts: FactsStage::Root,
+            facts_changed: false,
             devices: BTreeMap::new(),
+            unmounted: BTreeSet::new(),
             workers: Workers::default(),
             probe: Probe::default(),
             counts: Counts::default(),
@@ -269,7 +295,7 @@ impl State {
             Event::IndexWritten { packs } => self.index_written(&packs),
             Event::Committed { .. } => self.phase = Phase::Ended,
             Event::CancelRequested => self.cancel(),
-            Event::StateLost => self.probe_now(),
+            Event::StateLost => self.state_lost(),
             Event::EffectFailed { reason } => self.fail(reason),
         }
     }
@@ -318,13 +344,15 @@ impl State {
             self.republish_round(report.task);
             return;
         }
-        let Some(task) = self.tasks.remove(&report.task) else { return };
+        let Some(task) = self.remove_task(report.task) else { return };
         self.progress.note_done(&task);
-        self.problems.extend(report.problems.iter().cloned());
-        self.problems.truncate(super::progress::PROBLEMS_KEPT_MAX);
+        self.note_progress();
         let proof = self.begin_proof(&report, task.round);
         match report.outcome {
-            Outcome::Archived(archived) => self.accept_archived(&task, archived, &report.worker, proof),
+            Outcome::Archived(archived) => {
+                let origin = Origin { worker: &report.worker, proof, round: task.round, borrow: task.may_borrow() };
+                self.accept_archived(&task, archived, &origin);
+            }
             Outcome::Range(range) => self.accept_range(&task.place, range, proof),
             _ => {}
         }
@@ -334,8 +362,12 @@ impl State {
     }
 
     fn take_dead(&mut self, dead: proto::report::DeadReport) {
-        if self.tasks.get(&dead.task).is_some_and(|task| task.round == dead.round) {
-            self.fail(format!("task {} was given up ({}): {}", dead.task.short(), dead.reason, dead.message));
+        let now = self.now;
+        if let Some(task) = self.tasks.get_mut(&dead.task)
+            && task.round == dead.round
+        {
+            let reason = format!("task {} was given up ({}): {}", dead.task.short(), dead.reason, dead.message);
+            task.dead.get_or_insert((now, reason)); // another worker may have it: see `bury_dead`
         }
     }
 
@@ -346,8 +378,10 @@ impl State {
 
     /// Returns an effect that will be answered.
     pub(super) fn perform(&mut self, effect: Effect) {
-        self.unanswered += 1;
-        self.effects.push(effect);
+        if self.phase != Phase::Ended {
+            self.unanswered += 1;
+            self.effects.push(effect);
+        }
     }
 
     pub(super) fn answered(&mut self) {
@@ -355,8 +389,10 @@ impl State {
     }
 
     pub(super) fn fail(&mut self, reason: String) {
-        self.phase = Phase::Ended;
-        self.effects = vec![Effect::Fail { reason }];
+        if self.phase != Phase::Ended {
+            self.phase = Phase::Ended;
+            self.effects = vec![Effect::Fail { reason }];
+        }
     }
 
     fn cancel(&mut self) {

@@ -6,11 +6,10 @@ use proto::id::{Id, WorkerId};
 use proto::job::TargetNode;
 use proto::name::RawName;
 use proto::report::NotMyView;
-use proto::task::{Scope, View, Work};
+use proto::task::{View, Work};
 use serde::{Deserialize, Serialize};
 
-use super::effect::Effect;
-use super::state::{FactsStage, OpenTask, Place, State};
+use super::state::{OpenTask, Place, State};
 
 /// Before the registry of workers is so old, nobody knows who lives.
 const REGISTRY_COMPLETE_AFTER: Duration = Duration::from_secs(30);
@@ -53,13 +52,19 @@ impl State {
             return;
         }
         task.refusals.refused.push((worker, refusal));
-        task.published = None;
+        self.withdraw(id);
         self.decide_task(id);
     }
 
     /// Looks at refused tasks again: workers may have come or gone.
     pub(super) fn decide_refused(&mut self) {
-        let refused = self.tasks.iter().filter(|(_, task)| task.published.is_none() && !task.refusals.by().is_empty());
+        let live = &self.workers.live;
+        // One that is in the queue for a worker that has gone since is of no use there.
+        let is_stuck = |task: &OpenTask| {
+            let by = task.refusals.by();
+            task.published.is_none() || live.iter().all(|worker| by.contains(worker))
+        };
+        let refused = self.tasks.iter().filter(|(_, task)| !task.refusals.refused.is_empty() && is_stuck(task));
         let refused: Vec<Id> = refused.map(|(id, _)| *id).collect();
         for id in refused {
             self.decide_task(id);
@@ -69,7 +74,7 @@ impl State {
 
     fn decide_task(&mut self, id: Id) {
         let Some(task) = self.tasks.get(&id) else { return };
-        if is_root(task) {
+        if task.place == Place::Root {
             return self.decide_root(id);
         }
         let by = task.refusals.by();
@@ -91,14 +96,16 @@ impl State {
 
     /// Every worker sees something else in the scope than the splitter: what is there now is believed.
     fn believe_what_is_there(&mut self, id: Id, refusal: &NotMyView) {
-        if self.devices.remove(&refusal.path).is_some() {
-            self.facts = FactsStage::Pending;
-            self.perform(Effect::SetDevices { devices: self.devices.clone() });
-        }
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        if let Place::Range(file, _) = task.place {
+        if let Some(OpenTask { place: Place::Range(file, _), .. }) = self.tasks.get(&id) {
+            let file = *file;
             return self.read_whole(file);
         }
+        // It may be a file system that is not mounted any more: then the map must not ask for it either.
+        self.devices.remove(&refusal.path);
+        if self.unmounted.insert(refusal.path.clone()) {
+            self.change_facts();
+        }
+        let Some(task) = self.tasks.get_mut(&id) else { return };
         task.refusals = Refusals::default();
         if let Work::Archive(archive) = &mut task.work {
             archive.view = None;
@@ -144,20 +151,23 @@ impl State {
 
     /// Tasks that only one worker could not do go back to it when no other lives.
     fn forgive_avoided(&mut self) {
-        for task in self.tasks.values_mut() {
+        let live = &self.workers.live;
+        let alone = |task: &OpenTask| {
             let by = &task.refusals.avoided;
-            if !by.is_empty() && self.workers.live.iter().all(|worker| by.contains(worker)) {
+            !live.is_empty() && !by.is_empty() && live.iter().all(|worker| by.contains(worker))
+        };
+        let forgiven: Vec<Id> = self.tasks.iter().filter(|(_, task)| alone(task)).map(|(id, _)| *id).collect();
+        for id in forgiven {
+            if let Some(task) = self.tasks.get_mut(&id) {
                 task.refusals.avoided.clear();
             }
+            self.republish(id); // what is in the queue still names those who shall not do it
         }
     }
 
+    /// Whether who is not in the registry does not live. Nobody lives in an empty one that was just lost.
     fn registry_is_complete(&self) -> bool {
-        self.settings.registry_complete
+        !self.workers.live.is_empty() && self.settings.registry_complete
             || self.workers.first_seen.is_some_and(|at| self.now.saturating_sub(at) >= REGISTRY_COMPLETE_AFTER)
     }
-}
-
-fn is_root(task: &OpenTask) -> bool {
-    matches!(&task.work, Work::Archive(archive) if matches!(archive.scope, Scope::Root { .. }))
 }
