@@ -2,6 +2,7 @@
 //!
 //! The order of the start is DESIGN 3.1's: lock, list the index (the set G), choose the parent, publish the root.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::collect::Collector;
 use crate::commit::Committer;
 use crate::error::JobError;
 use crate::job::{Progress, Settings as JobSettings, State};
-use crate::parent::{self, ParentTargets};
+use crate::parent::{self, Parent, ParentTargets};
 use crate::perform::{Performer, store_facts};
 use crate::record::{JobRecord, StartRecord};
 use crate::resume::{Resumed, resume};
@@ -188,40 +189,8 @@ impl<'a> Job<'a> {
         if !settings.embedded {
             record.begin().await?;
         }
-        let facts = facts_of(request, &zone, &index_files);
-        let facts_id = store_facts(doors, &job, &facts).await?;
-        let compression = request.compression.parse().map_err(|error| JobError::internal("the compression", &error))?;
-        let assembler = Assembler::new(
-            job.clone(),
-            me,
-            doors.repository.clone(),
-            index,
-            doors.objects.clone(),
-            doors.repository.sealer(compression),
-            doors.cpu.clone(),
-            request.pack_size,
-        );
-        let committer = Committer::new(
-            doors.repository.clone(),
-            lock.clone(),
-            record.clone(),
-            doors.clock.clone(),
-            request.clone(),
-            zone,
-            parent,
-            started_at,
-        );
-        let key = MessageKey::derive(&*doors.repository.master_key().material(), &doors.repository.id());
-        let performer = Arc::new(Performer {
-            doors: doors.clone(),
-            job,
-            route: Route::normal(&submission.pool),
-            key,
-            index_files,
-            facts: Mutex::new((facts, facts_id)),
-            assembler,
-            committer,
-        });
+        let beginning = Beginning { index, index_files, parent, zone, started_at };
+        let performer = performer(doors, submission, request, beginning, &lock, &record).await?;
         Ok((Self { doors, settings, lock, record, performer, resumed }, state))
     }
 
@@ -284,6 +253,62 @@ impl<'a> Job<'a> {
             tracing::warn!(%error, "the lock was not removed");
         }
     }
+}
+
+/// What a job found at its start.
+struct Beginning {
+    index: Arc<BlobIndex>,
+    index_files: Vec<Id>,
+    parent: Option<Parent>,
+    zone: Zone,
+    started_at: UnixTime,
+}
+
+/// Puts together what performs the effects of a job.
+async fn performer(
+    doors: &Doors,
+    submission: &Submission,
+    request: &BackupRequest,
+    beginning: Beginning,
+    lock: &Arc<RepositoryLock>,
+    record: &Arc<JobRecord>,
+) -> Result<Arc<Performer>, JobError> {
+    let job = submission.job.clone();
+    let Beginning { index, index_files, parent, zone, started_at } = beginning;
+    let facts = facts_of(request, &zone, &index_files);
+    let facts_id = store_facts(doors, &job, &facts).await?;
+    let compression = request.compression.parse().map_err(|error| JobError::internal("the compression", &error))?;
+    let assembler = Assembler::new(
+        job.clone(),
+        coordinator_id(&job),
+        doors.repository.clone(),
+        index,
+        doors.objects.clone(),
+        doors.repository.sealer(compression),
+        doors.cpu.clone(),
+        request.pack_size,
+    );
+    let committer = Committer {
+        repository: doors.repository.clone(),
+        lock: lock.clone(),
+        record: record.clone(),
+        clock: doors.clock.clone(),
+        request: request.clone(),
+        zone,
+        parent,
+        started_at,
+        index_files: AtomicU64::new(0),
+    };
+    Ok(Arc::new(Performer {
+        doors: doors.clone(),
+        job,
+        route: Route::normal(&submission.pool),
+        key: MessageKey::derive(&*doors.repository.master_key().material(), &doors.repository.id()),
+        index_files,
+        facts: Mutex::new((facts, facts_id)),
+        assembler,
+        committer,
+    }))
 }
 
 fn facts_of(request: &BackupRequest, zone: &Zone, index_files: &[Id]) -> Facts {

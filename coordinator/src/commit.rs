@@ -39,24 +39,11 @@ pub(crate) struct Committer {
     pub(crate) zone: Zone,
     pub(crate) parent: Option<Parent>,
     pub(crate) started_at: UnixTime,
-    index_files: AtomicU64,
+    /// Index files that were written.
+    pub(crate) index_files: AtomicU64,
 }
 
 impl Committer {
-    pub(crate) fn new(
-        repository: Repository,
-        lock: Arc<RepositoryLock>,
-        record: Arc<JobRecord>,
-        clock: Arc<dyn Clock>,
-        request: BackupRequest,
-        zone: Zone,
-        parent: Option<Parent>,
-        started_at: UnixTime,
-    ) -> Self {
-        let index_files = AtomicU64::new(0);
-        Self { repository, lock, record, clock, request, zone, parent, started_at, index_files }
-    }
-
     /// Sees the own lock; what is put next is put under it.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! The modules stand in the order in which a job passes them.
 
 pub mod backup;
+pub mod restore;
 mod parent;
 mod resume;
 mod record;

@@ -49,8 +49,7 @@ async fn newest(repository: &Repository, request: &BackupRequest, now: UnixTime)
     }
     let wanted: Vec<String> = request.paths.iter().map(|path| lossy(&path.0)).collect();
     let until = request.time.unwrap_or(now);
-    let fitting = loaded.snapshots.iter().filter_map(|(id, json)| {
-        let snapshot = Snapshot::decode(json).ok()?;
+    let fitting = loaded.snapshots.iter().filter_map(|(id, snapshot)| {
         let fits = snapshot.hostname == request.hostname
             && snapshot.time.instant() <= until
             && wanted.iter().all(|path| snapshot.paths.contains(path));

@@ -190,7 +190,6 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>, JobError> {
 /// A job that ended without a snapshot, as its record tells.
 pub(crate) struct OldJob {
     pub(crate) job: JobId,
-    pub(crate) submission: Submission,
     pub(crate) checkpoint: State,
 }
 
@@ -223,7 +222,7 @@ pub(crate) async fn newest_unfinished(
         }
         let Ok(Some(checkpoint)) = repository.get_private(name).await else { continue };
         if let Ok(checkpoint) = rmp_serde::from_slice(&checkpoint) {
-            return Ok(Some(OldJob { job, submission, checkpoint }));
+            return Ok(Some(OldJob { job, checkpoint }));
         }
     }
     Ok(None)

@@ -1,26 +1,18 @@
 //! The real clock.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proto::handles::{BoxFuture, Clock, UnixTime};
+use rustix::time::{ClockId, clock_gettime};
 
-/// The clock of this machine.
-#[derive(Clone, Debug)]
-pub struct SystemClock {
-    started: Instant,
-}
+/// The clock of this machine. Its monotonic time goes on while the machine is suspended: a lock grows old in sleep too.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
 
 impl SystemClock {
-    /// A clock whose monotonic time starts now.
-    #[allow(clippy::disallowed_methods, reason = "this is the one place that asks the machine for the time")]
+    /// The clock.
     pub fn new() -> Self {
-        Self { started: Instant::now() }
-    }
-}
-
-impl Default for SystemClock {
-    fn default() -> Self {
-        Self::new()
+        Self
     }
 }
 
@@ -38,7 +30,8 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> Duration {
-        self.started.elapsed()
+        let since_boot = clock_gettime(ClockId::Boottime);
+        Duration::new(since_boot.tv_sec.unsigned_abs(), since_boot.tv_nsec.unsigned_abs() as u32)
     }
 
     #[allow(clippy::disallowed_methods, reason = "this is the one place that sleeps")]

@@ -1,2 +1,41 @@
-//! placeholder
-fn main() {}
+//! The `longshore` command: parse, run, exit.
+
+use std::process::ExitCode;
+
+mod cli;
+mod commands;
+mod config;
+mod embedded;
+mod environment;
+mod exit;
+mod holding;
+mod identity;
+mod output;
+mod password;
+mod patterns;
+mod progress;
+mod scan;
+mod select;
+mod session;
+mod signals;
+mod table;
+
+fn main() -> ExitCode {
+    let environment = environment::Environment::of_this_process();
+    let cli = match cli::parse(std::env::args_os(), &environment) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let output = output::Output::of_this_process(cli.output, &environment);
+    commands::log_to(&output, &environment);
+    let status = match commands::run(cli, &environment, &output) {
+        Ok(status) => status,
+        Err(error) if error.is_closed_pipe() => exit::ExitStatus::Done,
+        Err(error) => {
+            let failure = error.failure();
+            output.fatal(&failure);
+            failure.status
+        }
+    };
+    ExitCode::from(status.code())
+}

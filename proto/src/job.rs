@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::handles::UnixTime;
 use crate::id::{Id, JobId};
 use crate::name::RawName;
+use crate::restore::Overwrite;
 
 /// One piece of work, as a client submits it (JSON, so that any AMQP client can).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -190,7 +191,7 @@ impl Default for Budget {
 }
 
 /// Write a snapshot's content back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreRequest {
     /// The snapshot.
     pub snapshot: Id,
@@ -213,6 +214,18 @@ pub struct RestoreRequest {
     /// Say what would be done, and write nothing.
     #[serde(default)]
     pub dry_run: bool,
+    /// As `include`, whatever the case of letters.
+    #[serde(default)]
+    pub include_any_case: Vec<String>,
+    /// As `exclude`, whatever the case of letters.
+    #[serde(default)]
+    pub exclude_any_case: Vec<String>,
+    /// What becomes of files that are there.
+    #[serde(default)]
+    pub overwrite: Overwrite,
+    /// Read what was written again, and compare.
+    #[serde(default)]
+    pub verify: bool,
 }
 
 /// Read packs and compare them with the index.

@@ -9,4 +9,5 @@ pub mod job;
 pub mod name;
 pub mod names;
 pub mod report;
+pub mod restore;
 pub mod task;

@@ -51,3 +51,11 @@ pub enum Record {
 pub fn job_payload(job: &JobId, payload: &Id) -> String {
     format!("{}payload/{payload}", job_prefix(job))
 }
+
+/// Markers of restores in their target directory.
+pub const RESTORE_MARKER_PREFIX: &str = ".longshore-restore-";
+
+/// The marker that a worker puts into the target of a restore.
+pub fn restore_marker(job: &JobId, number: u64) -> String {
+    format!("{RESTORE_MARKER_PREFIX}{job}-{number:016x}")
+}

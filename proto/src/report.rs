@@ -85,6 +85,8 @@ pub enum Outcome {
     Range(RangeResult),
     /// This worker does not see what the splitter saw.
     NotMyView(NotMyView),
+    /// A part of a restore is done.
+    Restored(Box<crate::restore::Restored>),
     /// A probe arrived.
     Probed,
     /// An error that trying again elsewhere will not mend.
@@ -285,14 +287,14 @@ impl Payload {
     }
 }
 
-mod bytes_field {
+pub(crate) mod bytes_field {
     use serde::{Deserializer, Serializer, de::Visitor};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         struct BytesVisitor;
         impl<'de> Visitor<'de> for BytesVisitor {
             type Value = Vec<u8>;
@@ -424,6 +426,8 @@ pub enum ProblemKind {
     Incomplete,
     /// The file changed while it was read.
     ChangedWhileRead,
+    /// The entry was not restored, or not entirely.
+    NotRestored,
     /// A blob of the parent is not in the index; the file was read again.
     ParentBlobMissing,
     /// A kind that a newer release added.

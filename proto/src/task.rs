@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{Id, JobId, Round, WorkerId};
 use crate::job::{Budget, TargetNode};
 use crate::name::RawName;
+use crate::restore::{RestoreKey, RestoreWork};
 
 /// One task of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,8 @@ pub enum Work {
     Archive(ArchiveWork),
     /// Store one byte range of a large file.
     Range(RangeWork),
+    /// A part of a restore.
+    Restore(RestoreWork),
     /// Nothing: its answer tells that everything published before it was delivered (DESIGN 6).
     Probe(u64),
     /// A kind that a newer release added.
@@ -58,6 +61,7 @@ impl Work {
                 Scope::Names { dir, names } => ScopeKey::Names(dir, names),
             },
             Self::Range(range) => ScopeKey::Range(&range.path, range.start, range.end, range.exact),
+            Self::Restore(restore) => ScopeKey::Restore(restore.key()),
             Self::Probe(number) => ScopeKey::Probe(*number),
             Self::Unknown => ScopeKey::Unknown,
         }
@@ -69,6 +73,7 @@ enum ScopeKey<'a> {
     Root,
     Names(&'a RawName, &'a Names),
     Range(&'a RawName, u64, u64, bool),
+    Restore(RestoreKey<'a>),
     Probe(u64),
     Unknown,
 }

@@ -1,20 +1,34 @@
 //! Which pack holds which blob, by the index files of a repository.
+//!
+//! # How it is kept
+//! As a few *runs*: each holds the blobs of certain index files, sorted by id, in one piece of memory
+//! or in one file of the cache, which is mapped. A lookup asks every run, so that small runs are
+//! merged when there are many. A run may hold index files that were not asked for (of another job,
+//! or removed since): their blobs are passed over.
+//!
+//! # What may be trusted
+//! A file of the cache is believed only if its checksum fits and it is of this repository; else it is
+//! removed, and its index files are loaded anew. What cannot be written to the cache stays in memory.
+//! Whoever can write to the cache folder (mode 0700) can make blobs appear to be stored.
 
-use std::collections::HashMap;
 use std::path::Path;
 
-use futures::stream::{self, StreamExt, TryStreamExt};
 use proto::id::Id;
 
-use crate::format::index::{IndexError, IndexedPack, decode_index};
-use crate::format::pack::{BlobType, PackEntry, pack_length};
-use crate::repository::{FileKind, Repository, RepositoryError, work_on};
+use crate::format::pack::{BlobType, PackEntry};
+use crate::repository::{Repository, RepositoryError};
 
-/// Index files that are loaded and decoded at once: each takes some 30 MB meanwhile.
-const LOADED_AT_ONCE: usize = 4;
+mod cache;
+mod layout;
+mod load;
+mod merge;
+mod run;
+
+use load::Limits;
+use run::LiveRun;
 
 /// A pack that an index file names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KnownPack {
     /// The pack.
     pub id: Id,
@@ -25,76 +39,78 @@ pub struct KnownPack {
 }
 
 /// The blobs of certain index files. Does not change once it is loaded; share it in an `Arc`.
+///
+/// 48 bytes a blob: in the page cache with a cache folder, else in memory.
 #[derive(Default)]
 pub struct BlobIndex {
-    packs: Vec<KnownPack>,
-    blobs: HashMap<(BlobType, Id), Vec<(u32, PackEntry)>>,
+    /// Largest first.
+    runs: Vec<LiveRun>,
 }
 
 impl BlobIndex {
-    /// Loads exactly these index files.
+    /// Loads exactly these index files. `cache` is a folder that belongs to this repository; what
+    /// is there of them is not read from the repository again.
     ///
     /// # Errors
-    /// `NotFound` or `Damaged` for an index file; `Storage`.
-    pub async fn load(repository: &Repository, files: &[Id], _cache: Option<&Path>) -> Result<Self, RepositoryError> {
-        let mut files = files.to_vec();
-        files.sort_unstable();
-        files.dedup();
-        let load = |file| async move { Ok::<_, RepositoryError>((file, load_index(repository, &file).await?)) };
-        let mut loaded = stream::iter(files).map(load).buffered(LOADED_AT_ONCE);
-        let mut index = Self::default();
-        while let Some((file, packs)) = loaded.try_next().await? {
-            packs.into_iter().for_each(|pack| index.add(file, pack));
-        }
-        Ok(index)
+    /// `NotFound` or `Damaged` for an index file; `Storage`. Never for the cache.
+    pub async fn load(repository: &Repository, files: &[Id], cache: Option<&Path>) -> Result<Self, RepositoryError> {
+        Self::load_with(repository, files, cache, Limits::DEFAULT).await
     }
 
-    fn add(&mut self, file: Id, pack: IndexedPack) {
-        let number = self.packs.len() as u32;
-        self.packs.push(KnownPack { id: pack.id, length: pack_length(&pack.blobs), file });
-        for entry in pack.blobs {
-            self.blobs.entry((entry.kind, entry.id)).or_default().push((number, entry));
-        }
+    async fn load_with(
+        repository: &Repository,
+        files: &[Id],
+        cache: Option<&Path>,
+        limits: Limits,
+    ) -> Result<Self, RepositoryError> {
+        let mut runs = load::load(repository, files, cache, limits).await?;
+        runs.sort_by_key(|run| std::cmp::Reverse(run.blob_count()));
+        Ok(Self { runs })
     }
 
     /// Whether there is a copy of the blob.
     pub fn contains(&self, kind: BlobType, id: &Id) -> bool {
-        self.blobs.contains_key(&(kind, *id))
+        self.runs.iter().any(|run| run.contains(kind, id))
     }
 
     /// Every copy of a blob: its pack, and where it lies in there.
-    pub fn find(&self, kind: BlobType, id: &Id) -> impl Iterator<Item = (Id, PackEntry)> {
-        let copies = self.blobs.get(&(kind, *id)).into_iter().flatten();
-        copies.map(|(pack, entry)| (self.packs[*pack as usize].id, *entry))
+    pub fn find(&self, kind: BlobType, id: &Id) -> impl Iterator<Item = (Id, PackEntry)> + use<> {
+        self.copies(kind, id).into_iter().map(|(pack, entry)| (pack.id, entry))
     }
 
-    /// Every pack, once for each index file that names it.
+    /// The same with what is known of the packs.
+    pub(crate) fn copies(&self, kind: BlobType, id: &Id) -> Vec<(KnownPack, PackEntry)> {
+        let mut copies: Vec<(KnownPack, PackEntry)> = Vec::new();
+        for (pack, entry) in self.runs.iter().flat_map(|run| run.copies(kind, id)) {
+            // A pack that two index files name is one copy.
+            if !copies.iter().any(|(known, same)| known.id == pack.id && *same == entry) {
+                copies.push((pack, entry));
+            }
+        }
+        copies
+    }
+
+    /// Every pack, once for each index file that names it, in no promised order.
     pub fn packs(&self) -> impl Iterator<Item = KnownPack> {
-        self.packs.iter().copied()
+        self.runs.iter().flat_map(LiveRun::packs)
     }
 
-    /// Every copy of every blob, in no promised order.
-    pub fn blobs(&self) -> impl Iterator<Item = (Id, PackEntry)> {
-        self.blobs.values().flatten().map(|(pack, entry)| (self.packs[*pack as usize].id, *entry))
+    /// Every copy of every blob, once for each index file that names it, in no promised order.
+    pub fn blobs(&self) -> impl Iterator<Item = (KnownPack, PackEntry)> {
+        self.runs.iter().flat_map(LiveRun::blobs)
     }
 
-    /// How many copies of blobs there are.
+    /// How many [`BlobIndex::blobs`] there are.
     pub fn len(&self) -> usize {
-        self.blobs.values().map(Vec::len).sum()
+        self.runs.iter().map(LiveRun::blob_count).sum()
     }
 
     /// Whether there are no blobs.
     pub fn is_empty(&self) -> bool {
-        self.blobs.is_empty()
+        self.len() == 0
     }
 }
 
-async fn load_index(repository: &Repository, file: &Id) -> Result<Vec<IndexedPack>, RepositoryError> {
-    let json = repository.load_file(FileKind::Index, file).await?;
-    let decode = move || -> Result<_, IndexError> {
-        let mut packs = Vec::new();
-        decode_index(&json, |pack| packs.push(pack))?;
-        Ok(packs)
-    };
-    work_on(usize::MAX, decode).await?.map_err(|damage| repository.damaged(FileKind::Index.name(file), damage))
-}
+#[cfg(test)]
+#[path = "blob_index/blob_index_tests.rs"]
+mod tests;

@@ -1,3 +1,5 @@
+//! Tests of `crypto`.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -7,6 +7,7 @@ pub mod chunker;
 pub mod crypto;
 pub mod format;
 pub mod locks;
+pub mod maintenance;
 pub mod pack_writer;
 pub mod repository;
 pub mod seal;

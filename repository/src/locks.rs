@@ -57,8 +57,9 @@ mod take_tests;
 
 pub use crate::format::lock::{LOST_AFTER, Lock, REFRESH_EVERY, SETTLE_TIME, STALE_AFTER};
 pub use error::{Conflict, DamagedLock, HoldError, LockDamage, LockError, Lost};
-pub use unlock::{FoundLock, LockContent};
+pub use unlock::{FoundLock, LockContent, list_locks, remove_all_locks, remove_ended_locks, remove_stale_locks};
 
+use crate::repository::Repository;
 use files::LockFiles;
 
 /// What is put (index files, commit records, snapshots) must be put within this time after the own
@@ -138,8 +139,8 @@ impl Moment {
     }
 
     /// Whether a lock that was written then is worth holding; it may have taken that long.
-    fn check_young(&self, clock: &dyn Clock) -> Result<(), LockError> {
-        if self.age(clock) < LOST_AFTER { Ok(()) } else { Err(LockError::Hanging { limit: LOST_AFTER }) }
+    fn is_young(&self, clock: &dyn Clock) -> bool {
+        self.age(clock) < LOST_AFTER
     }
 
     /// Whether the lock that was seen then allows to put something now: not older than
@@ -176,6 +177,42 @@ struct Held {
 }
 
 impl RepositoryLock {
+    /// Takes a lock: see the [module](self). While another stands in the way it is attempted again
+    /// after 5, 10, 20, 40, 60, 60.. s (or up to a quarter sooner) until `retry_for` is over, and
+    /// once more then; without it, once.
+    ///
+    /// # Errors
+    /// `Locked` if another lock stands in the way, stale or not; `Damaged`, `Vanishing` or `Storage`
+    /// if one could not be read for 35 s; `Removed`, `Hanging`, `Storage`, `Seal`, `Encode`. Then
+    /// nothing is left behind, as far as the storage obeys.
+    pub async fn take(
+        repository: &Repository,
+        request: LockRequest,
+        clock: Arc<dyn Clock>,
+        retry_for: Option<Duration>,
+    ) -> Result<Self, LockError> {
+        take::Taker::new(LockFiles::of(repository), request, clock).take(retry_for).await
+    }
+
+    /// Takes over the lock of a job whose coordinator fell silent: writes an own one and then sees
+    /// that the last one stands. The last ones are removed; their holder notices at its next look.
+    ///
+    /// `previous` are the lock files that the job's records name, of which one must be there and
+    /// be a lock of the same job. Do not look for them by the job's name: a holder that lost its
+    /// lock during a refresh and crashed leaves a file that looks as if it had no gap.
+    ///
+    /// # Errors
+    /// `Gap` if none of `previous` is there any more, or was not refreshed for [`LOST_AFTER`];
+    /// `Removed`, `Storage`, `Seal`, `Encode`. Then the own one is removed.
+    pub async fn take_over(
+        repository: &Repository,
+        request: LockRequest,
+        clock: Arc<dyn Clock>,
+        previous: &[Id],
+    ) -> Result<Self, LockError> {
+        take_over::take_over(LockFiles::of(repository), request, clock, previous).await
+    }
+
     fn new(
         files: LockFiles,
         request: LockRequest,

@@ -22,6 +22,7 @@ mod files;
 mod open;
 mod pack_headers;
 mod private;
+mod segments;
 mod snapshots;
 
 pub use error::{FileDamage, RepositoryError};
@@ -29,6 +30,8 @@ pub use file_kind::FileKind;
 pub use open::KEYS_TRIED_MAX;
 pub use private::PRIVATE_PREFIX;
 pub use snapshots::LoadedSnapshots;
+
+use segments::Segments;
 
 /// An open repository. Clones are cheap and share everything.
 #[derive(Clone)]
@@ -43,12 +46,13 @@ struct Inner {
     key_id: Id,
     config: Config,
     chunker: OnceLock<Chunker>,
+    tree_segments: Segments,
 }
 
 impl Repository {
     fn new(storage: Arc<dyn Storage>, random: Arc<dyn Random>, key: MasterKey, key_id: Id, config: Config) -> Self {
-        let inner = Inner { storage, random, key: Arc::new(key), key_id, config, chunker: OnceLock::new() };
-        Self { inner: Arc::new(inner) }
+        let (key, chunker, tree_segments) = (Arc::new(key), OnceLock::new(), Segments::new());
+        Self { inner: Arc::new(Inner { storage, random, key, key_id, config, chunker, tree_segments }) }
     }
 
     /// The random name of the repository.
@@ -159,5 +163,10 @@ pub(crate) async fn off_thread<T: Send + 'static>(
 }
 
 #[cfg(test)]
-#[path = "repository/repository_tests.rs"]
-mod tests;
+mod blobs_tests;
+#[cfg(test)]
+mod files_tests;
+#[cfg(test)]
+mod open_tests;
+#[cfg(test)]
+pub(crate) mod samples;

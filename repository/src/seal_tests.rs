@@ -1,3 +1,5 @@
+//! Tests of `seal`.
+
 use std::io::{BufRead, Write};
 
 use proptest::prelude::*;

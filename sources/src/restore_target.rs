@@ -39,6 +39,9 @@ pub trait RestoreTarget: Send + Sync {
     /// Opens a file that was prepared. Never creates, never changes its size.
     fn open_file(&self, path: &[u8]) -> Result<Box<dyn TargetFile>, RestoreError>;
 
+    /// Opens a regular file that is there only to read it, however many names it has.
+    fn read_file(&self, path: &[u8]) -> Result<Box<dyn TargetFile>, RestoreError>;
+
     /// Makes a symbolic link.
     fn make_symlink(&self, path: &[u8], link_target: &[u8], options: ReplaceOptions) -> Result<Effect, RestoreError>;
 

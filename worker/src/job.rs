@@ -250,7 +250,7 @@ impl JobContext {
             Some((at.0.len(), path, below))
         });
         match nearest.max_by_key(|(length, ..)| *length) {
-            Some((_, path, below)) if below.is_empty() => path.0.clone(),
+            Some((_, path, b"")) => path.0.clone(),
             Some((_, path, below)) => paths::child(&path.0, below),
             None => place.to_vec(),
         }

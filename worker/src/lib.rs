@@ -15,6 +15,7 @@ mod upload;
 mod tree;
 mod pipeline;
 mod range;
+pub mod restore;
 mod report;
 mod stop;
 pub mod error;

@@ -123,7 +123,9 @@ impl Slot {
         if task.refused_by.contains(&self.shared.settings.worker) {
             return Verdict::Instead(Address::Later(route.clone(), Delay::S5), message.clone());
         }
-        if doors.state.cancel_requested(&task.job).await.unwrap_or(false) {
+        // A cancelled restore still takes away what it left in the target.
+        let is_last = matches!(task.work, Work::Restore(proto::restore::RestoreWork::Close));
+        if !is_last && doors.state.cancel_requested(&task.job).await.unwrap_or(false) {
             return Verdict::Ack;
         }
         match self.has_ended(&task.job).await {
@@ -197,6 +199,10 @@ impl Slot {
     async fn perform(&self, task: &Task) -> Result<ResultReport, WorkerError> {
         match &task.work {
             Work::Probe(_) => Ok(self.result(task, Outcome::Probed)),
+            Work::Restore(work) => {
+                let (outcome, problems) = self.shared.restores.perform(&self.shared, task, work).await?;
+                Ok(ResultReport { problems, ..self.result(task, outcome) })
+            }
             Work::Unknown => Err(WorkerError::Malformed { what: "a kind of work of a newer release".to_owned() }),
             Work::Archive(work) => {
                 let context = self.shared.jobs.context(&task.job, &task.facts).await?;

@@ -89,6 +89,11 @@ fn collect<'a>(result: &'a mut ResultReport, payloads: &mut Vec<&'a mut Payload>
             collect_items(&mut archived.items, payloads);
         }
         Outcome::Range(range) => payloads.push(&mut range.chunks),
+        Outcome::Restored(restored) => {
+            payloads.push(&mut restored.directories);
+            payloads.push(&mut restored.linked);
+            payloads.extend(restored.large_files.iter_mut().map(|file| &mut file.content));
+        }
         Outcome::NotMyView(_) | Outcome::Probed | Outcome::Failed { .. } | Outcome::Unknown => {}
     }
 }

@@ -47,6 +47,11 @@ impl Stop {
         Self { drain, clock, deadline }
     }
 
+    /// Whether the worker is asked to hand back, whatever the deadline.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drain.has_begun()
+    }
+
     /// Whether to begin nothing more.
     pub(crate) fn is_due(&self) -> bool {
         self.drain.has_begun() || self.clock.monotonic() >= self.deadline

@@ -14,6 +14,7 @@ pub use crate::job::Doors;
 use crate::job::Jobs;
 use crate::meter::Meter;
 use crate::pull::Slot;
+use crate::restore::{Restores, Targets};
 pub use crate::stop::Drain;
 
 /// How often a worker says that it lives.
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) doors: Doors,
     pub(crate) jobs: Jobs,
+    pub(crate) restores: Restores,
     pub(crate) meter: Arc<Meter>,
     pub(crate) drain: Drain,
     holds: Mutex<BTreeMap<(Id, Round), u32>>,
@@ -50,7 +52,22 @@ impl Worker {
     pub fn new(settings: Settings, doors: Doors, drain: Drain) -> Self {
         let meter = Arc::new(Meter::default());
         let jobs = Jobs::new(doors.clone(), settings.worker.clone(), meter.clone());
-        Self { shared: Arc::new(Shared { settings, doors, jobs, meter, drain, holds: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                settings,
+                doors,
+                jobs,
+                restores: Restores::default(),
+                meter,
+                drain,
+                holds: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Lets it restore to `targets`; without it refuses restores.
+    pub fn allow_restores(&self, targets: Arc<dyn Targets>) {
+        self.shared.restores.allow(targets);
     }
 
     /// What it has done so far.

@@ -39,7 +39,7 @@ impl Progress {
                 Scope::Names { .. } => self.name_range_partitions += 1,
             },
             Work::Range(_) => self.byte_range_partitions += 1,
-            Work::Probe(_) | Work::Unknown => {}
+            Work::Restore(_) | Work::Probe(_) | Work::Unknown => {}
         }
     }
 }

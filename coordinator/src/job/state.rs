@@ -309,6 +309,7 @@ impl State {
                 self.fail("a worker of a newer release reports what this coordinator cannot read".into())
             }
             Outcome::Archived(_) | Outcome::Range(_) => self.accept(report),
+            Outcome::Restored(_) => {} // of another kind of job: not ours
         }
     }
 

@@ -1,3 +1,5 @@
+//! Tests of `range`.
+
 use proptest::prelude::*;
 
 use super::super::samples::{data, plain_ends, small_chunker, stream};

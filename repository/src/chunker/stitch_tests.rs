@@ -1,3 +1,5 @@
+//! Tests of `stitch`.
+
 use proptest::prelude::*;
 
 use super::super::range::tests::run;

@@ -8,10 +8,9 @@ use proto::id::Id;
 
 use super::error::{DamagedLock, LockDamage, LockError};
 use crate::format::lock::Lock;
-use crate::seal::{Sealer, open_file};
+use crate::repository::{FileKind, Repository};
+use crate::seal::{Compression, Sealer, open_file};
 use crate::storage::{Storage, StorageError, StorageErrorKind};
-
-const PREFIX: &str = "locks/";
 
 /// Longer files are not read: restic's locks have about 200 bytes.
 const STORED_BYTES_MAX: u64 = 1 << 20;
@@ -33,6 +32,10 @@ pub(super) struct LockFiles {
 }
 
 impl LockFiles {
+    pub(super) fn of(repository: &Repository) -> Self {
+        Self::new(repository.storage().clone(), repository.sealer(Compression::default()))
+    }
+
     pub(super) fn new(storage: Arc<dyn Storage>, sealer: Sealer) -> Self {
         Self { storage, sealer }
     }
@@ -43,7 +46,7 @@ impl LockFiles {
 
     /// The name of a lock file in the storage.
     pub(super) fn name(id: &Id) -> String {
-        format!("{PREFIX}{id}")
+        FileKind::Lock.name(id)
     }
 
     /// Every lock file with its length in bytes. What is not named like one is left out.
@@ -51,9 +54,9 @@ impl LockFiles {
         let mut found = BTreeMap::new();
         let mut from = None;
         loop {
-            let page = self.storage.list(PREFIX, from.as_deref()).await?;
-            let id = |name: &str| name.strip_prefix(PREFIX).and_then(|id| id.parse().ok());
-            found.extend(page.entries.iter().filter_map(|entry| Some((id(&entry.name)?, entry.size))));
+            let page = self.storage.list(FileKind::Lock.prefix(), from.as_deref()).await?;
+            let ids = page.entries.iter().filter_map(|entry| Some((FileKind::Lock.id(&entry.name)?, entry.size)));
+            found.extend(ids);
             from = page.next;
             if from.is_none() {
                 return Ok(found);

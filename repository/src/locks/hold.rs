@@ -18,7 +18,7 @@ const REFRESH_TRY_MAX: Duration = Duration::from_secs(120);
 /// The pause after a refresh that failed; doubles with each further one.
 const REFRESH_PAUSE_FIRST: Duration = Duration::from_secs(5);
 /// That pause does not grow beyond this.
-const REFRESH_PAUSE_MAX: Duration = Duration::from_secs(60);
+const REFRESH_PAUSE_MAX: Duration = Duration::from_secs(20);
 
 impl RepositoryLock {
     /// Puts a lock file with the time of now in the place of the current one.
@@ -50,7 +50,7 @@ impl RepositoryLock {
         let listed = self.files.list().await?;
         if !listed.contains_key(&old) {
             let lost = self.lose(Lost::Removed);
-            self.discard_leftovers(None).await;
+            self.files.discard(&new).await;
             return Err(lost.into());
         }
         if !listed.contains_key(&new) {
@@ -58,7 +58,7 @@ impl RepositoryLock {
             return Err(LockError::Removed { name: LockFiles::name(&new) }.into());
         }
         let replaced = self.replace(old, new, written);
-        self.discard_leftovers(Some(&listed)).await;
+        self.discard_seen_leftovers(&listed).await;
         Ok(replaced?)
     }
 
@@ -170,15 +170,14 @@ impl RepositoryLock {
         if is_replaced { Ok(()) } else { self.check().map(|_| ()) }
     }
 
-    /// Removes the leftovers, or those of them that were seen in `listed`; of the others nobody
-    /// knows whether they are yet to come. What was seen and removed is forgotten.
-    pub(super) async fn discard_leftovers(&self, listed: Option<&BTreeMap<Id, u64>>) {
+    /// Removes those leftovers that were seen in `listed`, and forgets them. Of the others nobody
+    /// knows whether they are yet to come.
+    async fn discard_seen_leftovers(&self, listed: &BTreeMap<Id, u64>) {
         let leftovers = self.held.borrow().leftovers.clone();
-        for id in leftovers {
-            let is_seen = listed.is_some_and(|listed| listed.contains_key(&id));
-            if (is_seen || listed.is_none()) && self.files.discard(&id).await && is_seen {
+        for id in leftovers.iter().filter(|id| listed.contains_key(id)) {
+            if self.files.discard(id).await {
                 self.held.send_modify(|held| {
-                    held.leftovers.remove(&id);
+                    held.leftovers.remove(id);
                 });
             }
         }

@@ -17,16 +17,19 @@ use super::test_clock::VirtualClock;
 use super::test_site::{MINUTE, Site, request};
 use super::unlock::remove_stale;
 use crate::storage::faulty::{FaultRates, Faulty};
-use crate::storage::{Body, Page, Storage, StorageError};
+use crate::storage::{Body, Operation, Page, Storage, StorageError, StorageErrorKind};
 use crate::test_random::SeededRandom;
 
-/// Lets time pass before and after each call, so that an answer is old when it arrives.
+/// Lets time pass before and after each call, so that an answer is old when it arrives; now and then
+/// nothing gets through for a while.
 #[derive(Clone)]
 struct Distant {
     inner: Arc<dyn Storage>,
     clock: VirtualClock,
     random: Arc<dyn Random>,
     delay_max_millis: u64,
+    /// How many minutes of each hour nothing gets through.
+    outage_minutes: u32,
 }
 
 impl Distant {
@@ -34,8 +37,17 @@ impl Distant {
         self.clock.sleep(Duration::from_millis(self.random.below(self.delay_max_millis))).await;
     }
 
-    async fn round_trip<T>(&self, call: impl Future<Output = T>) -> T {
+    async fn round_trip<T>(
+        &self,
+        operation: Operation,
+        name: &str,
+        call: impl Future<Output = Result<T, StorageError>>,
+    ) -> Result<T, StorageError> {
         self.travel().await;
+        let minute = self.clock.monotonic().as_secs() / 60 % 60;
+        if minute >= 60 - u64::from(self.outage_minutes) {
+            return Err(StorageError::new(operation, name, self.location(), StorageErrorKind::Unavailable.into()));
+        }
         let result = call.await;
         self.travel().await;
         result
@@ -55,27 +67,27 @@ impl Storage for Distant {
     }
 
     async fn put(&self, name: &str, body: Body) -> Result<(), StorageError> {
-        self.round_trip(self.inner.put(name, body)).await
+        self.round_trip(Operation::Put, name, self.inner.put(name, body)).await
     }
 
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Bytes, StorageError> {
-        self.round_trip(self.inner.get(name, range)).await
+        self.round_trip(Operation::Get, name, self.inner.get(name, range)).await
     }
 
     async fn size(&self, name: &str) -> Result<u64, StorageError> {
-        self.round_trip(self.inner.size(name)).await
+        self.round_trip(Operation::Size, name, self.inner.size(name)).await
     }
 
     async fn list(&self, prefix: &str, from: Option<&str>) -> Result<Page, StorageError> {
-        self.round_trip(self.inner.list(prefix, from)).await
+        self.round_trip(Operation::List, prefix, self.inner.list(prefix, from)).await
     }
 
     async fn delete(&self, name: &str) -> Result<(), StorageError> {
-        self.round_trip(self.inner.delete(name)).await
+        self.round_trip(Operation::Delete, name, self.inner.delete(name)).await
     }
 
     async fn create(&self) -> Result<(), StorageError> {
-        self.round_trip(self.inner.create()).await
+        self.round_trip(Operation::Create, "", self.inner.create()).await
     }
 }
 
@@ -106,6 +118,16 @@ impl Auditor {
     }
 }
 
+/// How hard it gets.
+#[derive(Clone, Copy, Debug)]
+struct Weather {
+    /// Each kind of fault, in parts of 1,000 calls.
+    faults: u16,
+    delay_max_millis: u64,
+    outage_minutes: u32,
+    hold_max: Duration,
+}
+
 struct Race {
     site: Site,
     storage: Arc<dyn Storage>,
@@ -115,13 +137,17 @@ struct Race {
 }
 
 impl Race {
-    fn new(seed: u64, rates: FaultRates, delay_max_millis: u64, hold_max: Duration) -> Self {
+    fn new(seed: u64, weather: Weather) -> Self {
+        let Weather { faults, delay_max_millis, outage_minutes, hold_max } = weather;
         let site = Site::with_seed(seed);
         let random: Arc<dyn Random> = Arc::new(SeededRandom::new(seed));
         let clock = site.clock.clone();
+        let delay_max = Duration::from_secs(20);
+        let (refused, lost_answer, lost_request, slow, late) = (faults, faults, faults, faults, faults);
+        let rates = FaultRates { refused, lost_answer, lost_request, slow, late, delay_max };
         let faulty = Faulty::seeded(Arc::new(site.memory.clone()), Arc::new(clock.clone()), random.clone(), rates);
         let inner = Arc::new(faulty);
-        let storage = Arc::new(Distant { inner, clock, random: random.clone(), delay_max_millis });
+        let storage = Arc::new(Distant { inner, clock, random: random.clone(), delay_max_millis, outage_minutes });
         Self { site, storage, random, auditor: Mutex::default(), hold_max }
     }
 
@@ -133,7 +159,7 @@ impl Race {
     async fn taker(&self, rounds: usize) {
         let clock = &self.site.clock;
         for _ in 0..rounds {
-            clock.sleep(self.below(Duration::from_secs(2))).await;
+            clock.sleep(self.below(self.hold_max / 16)).await;
             let exclusive = self.random.below(4) > 0;
             let files = self.site.files_of(self.storage.clone());
             let taker = Taker::new(files, request(exclusive), Arc::new(clock.clone()));
@@ -178,17 +204,9 @@ impl Race {
     }
 }
 
-fn race(seed: u64, faults: u16, delay_max_millis: u64, hold_max: Duration, rounds: usize) -> Auditor {
-    let rates = FaultRates {
-        refused: faults,
-        lost_answer: faults,
-        lost_request: faults,
-        slow: faults,
-        late: faults,
-        delay_max: Duration::from_secs(20),
-    };
+fn race(seed: u64, weather: Weather, rounds: usize) -> Auditor {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(Race::new(seed, rates, delay_max_millis, hold_max).run(3, rounds))
+    runtime.block_on(Race::new(seed, weather).run(3, rounds))
 }
 
 proptest! {
@@ -197,19 +215,22 @@ proptest! {
     #[test]
     fn conflicting_locks_are_never_held_together(
         seed in any::<u64>(),
-        faults in prop_oneof![Just(0u16), 1u16..60, 100u16..190],
+        faults in prop_oneof![Just(0u16), 1u16..60, 60u16..150],
         delay_max_millis in prop_oneof![1u64..20, 100u64..1_000, 1_000u64..30_000],
+        outage_minutes in prop_oneof![Just(0u32), 1u32..30],
         hold_max_minutes in prop_oneof![Just(1u32), Just(60)],
     ) {
-        race(seed, faults, delay_max_millis, hold_max_minutes * MINUTE, 6);
+        race(seed, Weather { faults, delay_max_millis, outage_minutes, hold_max: hold_max_minutes * MINUTE }, 8);
     }
 }
 
 #[test]
 fn the_races_are_worth_running() {
-    let quick = race(7, 20, 300, MINUTE, 40);
-    assert!(quick.taken > 10 && quick.refused > 10, "{} taken, {} refused", quick.taken, quick.refused);
-    // Nearly every call fails: locks get lost, and the unlockers make room.
-    let rough = race(7, 190, 2_000, 120 * MINUTE, 60);
-    assert!(rough.taken > 3 && rough.lost > 0, "{} taken, {} lost", rough.taken, rough.lost);
+    let crowd = Weather { faults: 20, delay_max_millis: 300, outage_minutes: 0, hold_max: MINUTE };
+    let seen = race(7, crowd, 40);
+    assert!(seen.taken > 10 && seen.refused > 10, "{} taken, {} refused", seen.taken, seen.refused);
+    // Locks get lost, and the unlocker makes room.
+    let storm = Weather { faults: 20, delay_max_millis: 2_000, outage_minutes: 25, hold_max: 120 * MINUTE };
+    let seen = race(7, storm, 40);
+    assert!(seen.taken > 10 && seen.lost > 3, "{} taken, {} lost", seen.taken, seen.lost);
 }

@@ -11,7 +11,7 @@ use proto::id::Id;
 use super::error::LockError;
 use super::files::LockFiles;
 use super::look::Search;
-use super::{LockRequest, Moment, RepositoryLock, SETTLE_TIME};
+use super::{LOST_AFTER, LockRequest, Moment, RepositoryLock, SETTLE_TIME};
 use crate::storage::StorageErrorKind;
 
 /// The pause before the second attempt; doubles with each further one.
@@ -85,7 +85,10 @@ impl Taker {
         if !self.look().await?.contains_key(id) {
             return Err(LockError::Removed { name: LockFiles::name(id) });
         }
-        written.check_young(&*self.clock)
+        if !written.is_young(&*self.clock) {
+            return Err(LockError::Hanging { limit: LOST_AFTER });
+        }
+        Ok(())
     }
 
     /// The files that are there, none of which conflicts. Those of an attempt before, which could

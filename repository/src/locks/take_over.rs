@@ -29,12 +29,15 @@ pub(super) async fn take_over(
         Ok(()) => find_good(&files, &request, &*clock, &previous, &id).await,
         Err(error) => Err(error),
     };
-    let result = result.and_then(|there| written.check_young(&*clock).map(|()| there));
+    // Writing and looking may have taken too long themselves.
+    let result = result.map(|there| there.filter(|_| written.is_young(&*clock)));
     match result {
         Ok(Some(there)) => {
-            let lock = RepositoryLock::new(files, request, clock, (id, written), there);
-            lock.discard_leftovers(None).await;
-            Ok(lock)
+            // What cannot be removed now goes with the next refresh.
+            for last in &there {
+                files.discard(last).await;
+            }
+            Ok(RepositoryLock::new(files, request, clock, (id, written), there))
         }
         unusable => {
             files.discard(&id).await;

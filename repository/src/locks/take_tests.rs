@@ -1,3 +1,5 @@
+//! Tests of `take`.
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,9 +12,15 @@ use super::error::{HoldError, LockDamage, LockError, Lost};
 use super::files::LockFiles;
 use super::take::Taker;
 use super::test_site::{MINUTE, Site, of_job, request, restic_lock};
-use super::{Conflict, RepositoryLock, SETTLE_TIME, fleet_hostname, process_is_alive};
+use super::{
+    Conflict, RepositoryLock, SETTLE_TIME, fleet_hostname, list_locks, process_is_alive, remove_all_locks,
+    remove_ended_locks, remove_stale_locks,
+};
+use crate::format::key::{KeyOwner, ScryptParameters};
+use crate::repository::Repository;
 use crate::storage::faulty::Fault;
 use crate::storage::{Operation, Storage, StorageErrorKind};
+use crate::test_random::SeededRandom;
 
 fn conflict(taken: Result<RepositoryLock, LockError>) -> Conflict {
     match taken {
@@ -323,7 +331,7 @@ async fn two_who_lost_to_each_other_do_not_meet_for_ever() {
 async fn locks_through_the_whole_storage_stack_survive_lost_answers() {
     use crate::storage::{Options, stack};
     let site = Site::new();
-    let options = Options::new(Arc::new(site.clock.clone()), Arc::new(crate::test_random::SeededRandom::new(3)));
+    let options = Options::new(Arc::new(site.clock.clone()), Arc::new(SeededRandom::new(3)));
     let storage: Arc<dyn Storage> = stack(site.faulty.clone(), options);
     site.faulty.replace_plan(|call| match call.number % 3 {
         0 => Fault::LostAnswer,
@@ -336,6 +344,32 @@ async fn locks_through_the_whole_storage_stack_survive_lost_answers() {
     assert_eq!(site.ids(), [lock.id()]);
     site.clock.drive(lock.release()).await.unwrap();
     assert!(site.ids().is_empty());
+}
+
+fn sendable<F: Future + Send>(work: F) -> F {
+    work
+}
+
+#[tokio::test]
+async fn every_call_works_on_a_repository_and_can_be_spawned() {
+    let clock = super::test_clock::VirtualClock::default();
+    let handle: Arc<dyn Clock> = Arc::new(clock.clone());
+    let random = Arc::new(SeededRandom::new(1));
+    let cheap = ScryptParameters { n: 2, r: 1, p: 1 };
+    let storage: Arc<dyn Storage> = Arc::new(crate::storage::Memory::new());
+    let made = Repository::init_with_cost(storage, b"x", KeyOwner::default(), cheap, random).await.unwrap();
+    let taking = sendable(RepositoryLock::take(&made, of_job(false, "a"), handle.clone(), None));
+    let first = clock.drive(taking).await.unwrap();
+    let lock = sendable(RepositoryLock::take_over(&made, of_job(false, "a"), handle, &[first.id()])).await.unwrap();
+    sendable(lock.still_there()).await.unwrap();
+    sendable(lock.refresh()).await.unwrap();
+    drop(sendable(lock.keep()));
+    let now = clock.now();
+    assert_eq!(sendable(list_locks(&made, now, "", |_| true)).await.unwrap().len(), 1);
+    assert!(sendable(remove_stale_locks(&made, now, "", |_| true)).await.unwrap().is_empty());
+    assert_eq!(sendable(remove_ended_locks(&made, |_| async { true })).await.unwrap(), [lock.id()]);
+    assert!(sendable(remove_all_locks(&made)).await.unwrap().is_empty());
+    sendable(lock.release()).await.unwrap();
 }
 
 #[test]

@@ -10,6 +10,7 @@ use proto::id::Id;
 use super::error::{DamagedLock, LockError};
 use super::files::{LockFiles, Reading};
 use crate::format::lock::Lock;
+use crate::repository::Repository;
 
 /// Locks that are read at the same time.
 const READERS: usize = 8;
@@ -39,6 +40,59 @@ pub enum LockContent {
     Empty,
     /// Something that cannot be read. Blocks everybody.
     Damaged(DamagedLock),
+}
+
+/// Every lock file of the repository, by id. `hostname` is this host and `is_alive` asked whether
+/// it has a process: locks of dead ones are stale.
+///
+/// # Errors
+/// `Storage`.
+pub async fn list_locks(
+    repository: &Repository,
+    now: UnixTime,
+    hostname: &str,
+    is_alive: impl Fn(i64) -> bool,
+) -> Result<Vec<FoundLock>, LockError> {
+    list(&LockFiles::of(repository), now, hostname, is_alive).await
+}
+
+/// Removes the locks that [`list_locks`] calls stale, and says which. Damaged and empty files stay,
+/// as with restic.
+///
+/// # Errors
+/// `Storage`; some may be removed.
+pub async fn remove_stale_locks(
+    repository: &Repository,
+    now: UnixTime,
+    hostname: &str,
+    is_alive: impl Fn(i64) -> bool,
+) -> Result<Vec<Id>, LockError> {
+    remove_stale(&LockFiles::of(repository), now, hostname, is_alive).await
+}
+
+/// Removes every lock file, whoever holds it, and says which. Holders of ours notice at their next
+/// look and start anew; others do not.
+///
+/// # Errors
+/// `Storage`; some may be removed.
+pub async fn remove_all_locks(repository: &Repository) -> Result<Vec<Id>, LockError> {
+    remove_all(&LockFiles::of(repository)).await
+}
+
+/// Removes the locks of jobs that have ended (those with a `result` in their record), which any
+/// coordinator may do, and says which. `has_ended` is asked once for each job that a lock names;
+/// what it cannot find out is `false`.
+///
+/// # Errors
+/// `Storage`; some may be removed.
+pub async fn remove_ended_locks<F>(
+    repository: &Repository,
+    has_ended: impl FnMut(String) -> F,
+) -> Result<Vec<Id>, LockError>
+where
+    F: Future<Output = bool>,
+{
+    remove_ended(&LockFiles::of(repository), has_ended).await
 }
 
 pub(super) async fn list(
@@ -74,13 +128,13 @@ pub(super) async fn remove_stale(
     hostname: &str,
     is_alive: impl Fn(i64) -> bool,
 ) -> Result<Vec<Id>, LockError> {
-    let found = list(files, now, hostname, is_alive).await?;
-    let stale = found.iter().filter(|found| matches!(found.content, LockContent::Lock { stale: true, .. }));
-    remove(files, stale.map(|found| found.id)).await
+    let mut found = list(files, now, hostname, is_alive).await?;
+    found.retain(|found| matches!(found.content, LockContent::Lock { stale: true, .. }));
+    remove(files, found.iter().map(|found| found.id).collect()).await
 }
 
 pub(super) async fn remove_all(files: &LockFiles) -> Result<Vec<Id>, LockError> {
-    remove(files, files.list().await?.into_keys()).await
+    remove(files, files.list().await?.into_keys().collect()).await
 }
 
 pub(super) async fn remove_ended<F>(
@@ -106,12 +160,10 @@ where
     Ok(removed)
 }
 
-/// Removes them in order; gives back which.
-async fn remove(files: &LockFiles, ids: impl IntoIterator<Item = Id>) -> Result<Vec<Id>, LockError> {
-    let mut removed = Vec::new();
-    for id in ids {
-        files.remove(&id).await?;
-        removed.push(id);
+/// Removes them in order, and gives them back.
+async fn remove(files: &LockFiles, ids: Vec<Id>) -> Result<Vec<Id>, LockError> {
+    for id in &ids {
+        files.remove(id).await?;
     }
-    Ok(removed)
+    Ok(ids)
 }

@@ -6,6 +6,7 @@ use super::FileKind;
 use crate::chunker::PolynomialError;
 use crate::format::config::ConfigError;
 use crate::format::index::IndexError;
+use crate::format::json::Malformed;
 use crate::format::key::KeyFileError;
 use crate::format::pack::{BlobType, PackError};
 use crate::seal::{Damage, DamagedBlob, SealError};
@@ -174,6 +175,9 @@ pub enum FileDamage {
     /// It opens and is no index.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// It opens and is no snapshot.
+    #[error("it is not a snapshot")]
+    Snapshot(#[from] Malformed),
     /// Its header is not that of a pack.
     #[error(transparent)]
     Pack(#[from] PackError),

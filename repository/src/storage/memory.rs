@@ -160,6 +160,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_page_is_full_before_there_is_another() {
+        let storage = Memory::new().with_page_entries(2);
+        let mut pages = Vec::new();
+        for name in ["keys/a", "keys/b", "keys/c"] {
+            storage.put(name, vec![].into()).await.unwrap();
+            let page = storage.list("keys/", None).await.unwrap();
+            pages.push((page.entries.len(), page.next));
+        }
+        assert_eq!(pages, [(1, None), (2, None), (2, Some("keys/b".to_owned()))]);
+    }
+
+    #[tokio::test]
     async fn content_is_a_snapshot_and_clones_share() {
         let storage = Memory::new();
         storage.clone().put("keys/a", b"one".to_vec().into()).await.unwrap();

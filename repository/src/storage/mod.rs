@@ -9,6 +9,11 @@
 //! name exists, not that somebody else wrote it: after a lost answer it may be one's own. Callers
 //! whose name is the hash of the content take it as success; others read it back and compare.
 //!
+//! # What is here
+//! [`Local`] and [`Memory`] store; [`retry`], [`limit`] and [`meter`] wrap a storage and are stacked
+//! by [`open()`]; `contract` (what every implementation must do) and `faulty` (a network that fails
+//! by plan) are for tests, in this crate and, with the feature `testing`, in others.
+//!
 //! # Names
 //! `/`-separated, relative to the repository's root: `config`, `data/ab/<id>`, `longshore/jobs/..`.
 //! No empty, `.` or `..` component, no leading slash, ASCII letters, digits, `-`, `_`, `.` only.

@@ -43,7 +43,7 @@ async fn keeps_the_contract_over_a_bad_network() {
         FaultRates { refused: 100, lost_answer: 80, lost_request: 80, slow: 0, late: 0, delay_max: Duration::ZERO };
     for seed in 0..4 {
         let seeds = Mutex::new(seed * 1_000);
-        contract::run(|| {
+        contract::run_with_lost_answers(|| {
             let mut seed = seeds.lock().unwrap();
             *seed += 1;
             let clock = Arc::new(JumpingClock::default());

@@ -232,6 +232,15 @@ impl RestoreTarget for FileTarget {
         }
     }
 
+    fn read_file(&self, path: &[u8]) -> Result<Box<dyn TargetFile>, RestoreError> {
+        let (parent, name) = self.parent("open", path)?;
+        match file::open_reading(parent.as_fd(), name) {
+            Ok(Some(file)) => Ok(Box::new(LocalTargetFile::new(file, path))),
+            Ok(None) => Err(RestoreError::new(RestoreErrorKind::Changed, "open", path, "it is not a regular file")),
+            Err(errno) => Err(RestoreError::from_io("open", path, errno.into())),
+        }
+    }
+
     fn make_symlink(&self, path: &[u8], link_target: &[u8], options: ReplaceOptions) -> Result<Effect, RestoreError> {
         let is_right = |parent: BorrowedFd<'_>, name: &[u8], stat: &Stat| {
             basic(stat).kind == FileKind::Symlink

@@ -1,3 +1,5 @@
+//! Tests of `restore`.
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
@@ -501,7 +503,8 @@ fn without_rights_what_root_could_do_is_expected_to_fail() {
     let output = Command::new("setpriv")
         .args(["--reuid=1234", "--regid=1234", "--clear-groups", "--bounding-set=-all"])
         .arg(&program)
-        .args(["--ignored", "--exact", "--nocapture", "files::restore::tests::without_rights_inside"])
+        .env("SOURCES_TEST_INSIDE", "1")
+        .args(["--exact", "--nocapture", "files::restore::tests::without_rights_inside"])
         .env("SOURCES_TEST_DIRECTORY", directory.path())
         .output()
         .unwrap();
@@ -510,8 +513,11 @@ fn without_rights_what_root_could_do_is_expected_to_fail() {
 }
 
 #[test]
-#[ignore = "needs an ordinary user: without_rights_what_root_could_do_is_expected_to_fail runs it"]
+// Does its work only when `without_rights_what_root_could_do_is_expected_to_fail` runs it, which gives it an ordinary user.
 fn without_rights_inside() {
+    if std::env::var_os("SOURCES_TEST_INSIDE").is_none() {
+        return;
+    }
     let directory = PathBuf::from(std::env::var_os("SOURCES_TEST_DIRECTORY").unwrap());
     let target = FileTarget::at(&directory.join("target")).unwrap();
     target.prepare_file(b"f", 3, PrepareOptions::default()).unwrap();

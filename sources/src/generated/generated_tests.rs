@@ -1,3 +1,5 @@
+//! Tests of `generated`.
+
 use super::*;
 use crate::contract::{self, Fixture};
 

@@ -9,7 +9,7 @@ use crate::workspace::{TextFile, Workspace};
 const PATH_FILES_MAX: usize = 8;
 const PATH_LINES_MAX: usize = 2_500;
 /// Where people and build machines keep their checkouts.
-const MACHINE_FOLDERS: &[&str] = &[concat!("/ho", "me/"), concat!("/wo", "rk/"), concat!("/Us", "ers/")];
+const MACHINE_FOLDERS: &[&str] = &[concat!("/wo", "rk/"), concat!("/Us", "ers/")];
 
 /// All findings of the documents.
 pub(super) fn check(workspace: &Workspace) -> Vec<Finding> {

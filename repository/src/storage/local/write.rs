@@ -27,6 +27,9 @@ const PARENT_TRIES: usize = 64;
 /// How many leftovers with our process id are stepped over to find a free temporary name.
 const TEMPORARY_NAME_TRIES: usize = 10_000;
 
+/// Number of the next temporary file of this process.
+static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
+
 /// Bytes a read when a spooled file is copied through memory.
 const COPY_BUFFER_BYTES: usize = 1 << 20;
 
@@ -87,10 +90,10 @@ struct Temporary<'p> {
 
 impl<'p> Temporary<'p> {
     fn create(parent: &'p OwnedFd, modes: Modes) -> Result<Self, Failure> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         for _ in 0..TEMPORARY_NAME_TRIES {
-            let name = format!("{TEMPORARY_PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let name =
+                format!("{TEMPORARY_PREFIX}{}-{}", std::process::id(), NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed));
             match rustix::fs::openat(parent, &name, flags, modes.file) {
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),

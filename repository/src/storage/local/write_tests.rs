@@ -61,6 +61,20 @@ fn a_file_that_is_not_published_goes() {
 }
 
 #[test]
+fn leftovers_with_our_process_id_are_stepped_over() {
+    let (path, parent) = directory();
+    let next = NEXT_TEMPORARY.load(Ordering::Relaxed);
+    for number in next..next + 50 {
+        let leftover = format!("{TEMPORARY_PREFIX}{}-{number}", std::process::id());
+        std::fs::write(path.path().join(leftover), b"left").unwrap();
+    }
+    let file = temporary(&parent, b"content");
+    file.publish("object").unwrap();
+    assert_eq!(std::fs::read(path.path().join("object")).unwrap(), b"content");
+    assert_eq!(count(path.path()), 51);
+}
+
+#[test]
 fn a_lost_answer_to_a_rename_leaves_the_outcome_open() {
     assert_eq!(unsettled(Errno::TIMEDOUT).kind, StorageErrorKind::Unknown);
     assert_eq!(unsettled(Errno::NOSPC).kind, StorageErrorKind::Full);

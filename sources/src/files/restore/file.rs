@@ -40,6 +40,21 @@ pub(super) fn open_plain(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Option<F
     }
 }
 
+/// Opens a regular file for reading only; none if it is something else.
+pub(super) fn open_reading(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Option<File>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = match rustix::fs::openat(parent, name, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => rustix::fs::openat(parent, name, flags, Mode::empty()),
+        result => result,
+    };
+    let file = match opened {
+        Ok(descriptor) => File::from(descriptor),
+        Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    Ok((basic(&rustix::fs::fstat(&file)?).kind == FileKind::File).then_some(file))
+}
+
 /// Creates a file where nothing is.
 pub(super) fn create(parent: BorrowedFd<'_>, name: &[u8]) -> Result<File, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -1,0 +1,212 @@
+//! A restore job from its request to its figures (DESIGN 3.9).
+//!
+//! # Stages
+//! See [`proto::restore`]. A stage starts when the former has no open task and no holder; the last removes what the job
+//! left in the target, also after a failure.
+//!
+//! # Crash and repetition
+//! A restore keeps no record: done again, it leaves alone what is as wanted. A lost message is found by a probe.
+
+mod effect;
+mod event;
+mod lists;
+mod run;
+mod stages;
+mod state;
+#[cfg(test)]
+mod state_tests;
+
+use std::io::BufRead;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet::queue::Route;
+use proto::auth::MessageKey;
+use proto::handles::{RandomExt, UnixTime};
+use proto::id::{Id, JobId};
+use proto::job::{Budget, RestoreRequest};
+use proto::name::RawName;
+use proto::report::Problem;
+use proto::restore::{RestoreCounts, RestoreFacts};
+use repository::blob_index::BlobIndex;
+use repository::format::node::Kind;
+use repository::format::snapshot::Snapshot;
+use repository::format::tree::TreeReader;
+use repository::locks::{LockRequest, RepositoryLock};
+use repository::repository::FileKind;
+use tokio::sync::watch;
+
+pub use self::effect::Effect;
+pub use self::event::Event;
+use self::run::Runner;
+pub use self::state::{JobSettings, State};
+use crate::Doors;
+use crate::backup::new_job_id;
+use crate::error::JobError;
+use crate::job::Progress;
+
+/// How a coordinator runs restore jobs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The job's id; a fresh one without it.
+    pub job: Option<JobId>,
+    /// The workers that shall do it.
+    pub pool: String,
+    /// The lock, which must be shared; none with `--no-lock`.
+    pub lock: Option<LockRequest>,
+    /// Everything runs in one process: nobody else delivers a task twice.
+    pub embedded: bool,
+    /// How much one task may do. Without it one task does all: right where one worker is.
+    pub budget: Option<Budget>,
+    /// How long to wait for a lock that others hold.
+    pub retry_lock: Option<Duration>,
+    /// How long to wait for a live worker.
+    pub wait_workers: Duration,
+}
+
+/// What a restore brought about.
+#[derive(Clone, Debug)]
+pub struct RestoreDone {
+    /// The job.
+    pub job: JobId,
+    /// The snapshot.
+    pub snapshot: Id,
+    /// The tree that was restored: that of the subfolder.
+    pub tree: Id,
+    /// Figures: files, directories, bytes written, unchanged and fetched, deleted entries, errors.
+    pub counts: RestoreCounts,
+    /// What could not be restored, or not entirely; the first of each task, `counts.errors` has the number.
+    pub problems: Vec<Problem>,
+    /// Tasks.
+    pub progress: Progress,
+    /// When the job began.
+    pub started_at: UnixTime,
+    /// When it ended.
+    pub ended_at: UnixTime,
+}
+
+impl RestoreDone {
+    /// Everything was restored as the snapshot has it.
+    pub fn is_complete(&self) -> bool {
+        self.counts.errors == 0
+    }
+}
+
+/// Runs a restore.
+///
+/// # Errors
+/// Why it ended early. Entries that could not be restored are no error: see [`RestoreDone::problems`].
+pub async fn run(
+    doors: &Doors,
+    request: &RestoreRequest,
+    settings: &Settings,
+    progress: &watch::Sender<Progress>,
+) -> Result<RestoreDone, JobError> {
+    let started_at = doors.clock.now();
+    let Some(request_for_lock) = settings.lock.clone() else {
+        return Restore { doors, request, settings, started_at }.run(None, progress).await;
+    };
+    let lock =
+        RepositoryLock::take(&doors.repository, request_for_lock, doors.clock.clone(), settings.retry_lock).await?;
+    let lock = Arc::new(lock);
+    let done = Restore { doors, request, settings, started_at }.run(Some(lock.clone()), progress).await;
+    if let Err(error) = lock.release().await {
+        tracing::warn!(%error, "the lock was not removed");
+    }
+    done
+}
+
+struct Restore<'a> {
+    doors: &'a Doors,
+    request: &'a RestoreRequest,
+    settings: &'a Settings,
+    started_at: UnixTime,
+}
+
+impl Restore<'_> {
+    async fn run(
+        &self,
+        lock: Option<Arc<RepositoryLock>>,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<RestoreDone, JobError> {
+        let doors = self.doors;
+        let job = self.settings.job.clone().unwrap_or_else(|| new_job_id(doors));
+        let listed = doors.repository.list(FileKind::Index).await?;
+        let mut index_files: Vec<Id> = listed.into_iter().map(|(id, _)| id).collect();
+        index_files.sort_unstable();
+        let tree = self.find_tree(&index_files).await?;
+        let facts = RestoreFacts { index_files, request: self.request.clone(), marker: None };
+        let state = State::new(JobSettings {
+            job: job.clone(),
+            tree,
+            budget: self.settings.budget.clone().unwrap_or_default(),
+            whole: self.settings.budget.is_none(),
+            dry_run: self.request.dry_run,
+            embedded: self.settings.embedded,
+        });
+        let route = Route::normal(&self.settings.pool);
+        doors.queue.declare(&route).await?;
+        let generation = doors.state.open_job(&job, u64::from_le_bytes(doors.repository.random().bytes())).await?;
+        let key = MessageKey::derive(&*doors.repository.master_key().material(), &doors.repository.id());
+        let mut runner =
+            Runner::new(doors.clone(), job.clone(), route, key, facts, state, generation, self.settings.wait_workers);
+        let ended = runner.run(lock, progress).await;
+        let done = ended.map(|()| RestoreDone {
+            job: job.clone(),
+            snapshot: self.request.snapshot,
+            tree,
+            counts: *runner.state.counts(),
+            problems: runner.state.problems().to_vec(),
+            progress: runner.state.progress(),
+            started_at: self.started_at,
+            ended_at: doors.clock.now(),
+        });
+        drop(runner);
+        if let Err(error) = doors.state.close_job(&job).await {
+            tracing::debug!(%error, "the job's state was not removed");
+        }
+        // Tasks of it that are still in the queue are dropped.
+        let _ = doors.state.request_cancel(&job).await;
+        done
+    }
+
+    /// The tree of the subfolder.
+    async fn find_tree(&self, index_files: &[Id]) -> Result<Id, JobError> {
+        let repository = &self.doors.repository;
+        let json = repository.load_file(FileKind::Snapshot, &self.request.snapshot).await?;
+        let snapshot = Snapshot::decode(&json).map_err(|error| JobError::internal("the snapshot", &error))?;
+        let mut tree = snapshot.tree;
+        let names: Vec<&[u8]> =
+            self.request.path.as_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
+        if names.is_empty() {
+            return Ok(tree);
+        }
+        let index = BlobIndex::load(repository, index_files, self.doors.cache.as_deref()).await?;
+        for name in names {
+            let reader = repository.open_tree(&index, &tree).await?;
+            let wanted = name.to_vec();
+            let found = self.doors.cpu.read(move || find_directory(reader, &wanted)).await?;
+            tree = found.map_err(|error| JobError::internal("a tree of the snapshot", &error))?.ok_or_else(|| {
+                let path = RawName::from(self.request.path.as_bytes());
+                JobError::Failed {
+                    reason: format!("snapshot {} has no directory {path}", self.request.snapshot.short()),
+                }
+            })?;
+        }
+        Ok(tree)
+    }
+}
+
+fn find_directory(
+    reader: Box<dyn BufRead + Send>,
+    wanted: &[u8],
+) -> Result<Option<Id>, repository::format::tree::TreeReadError> {
+    let mut reader = TreeReader::new(reader);
+    while let Some(raw) = reader.next_raw()? {
+        let (name, kind) = raw.name_and_kind()?;
+        if name == wanted {
+            return Ok(if kind == Kind::Dir { raw.decode()?.subtree } else { None });
+        }
+    }
+    Ok(None)
+}

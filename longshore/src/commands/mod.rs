@@ -1,0 +1,81 @@
+//! One file per command: its arguments, whose doc comments are its help, and what it does.
+
+use std::io;
+
+use clap::Args;
+
+use crate::cli::{Cli, Command};
+use crate::environment::Environment;
+use crate::exit::{CommandError, ExitStatus};
+use crate::output::Output;
+use crate::session::Session;
+
+pub(crate) mod backup;
+pub(crate) mod check;
+pub(crate) mod completion;
+pub(crate) mod init;
+pub(crate) mod ls;
+pub(crate) mod restore;
+pub(crate) mod snapshots;
+pub(crate) mod unlock;
+pub(crate) mod version;
+
+/// How a command that was not stopped by an error ended.
+pub(crate) type Ended = Result<ExitStatus, CommandError>;
+
+/// Who does the work.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Who does the work")]
+pub(crate) struct WorkFlags {
+    /// Work in this process, even where a fleet is configured.
+    #[arg(long)]
+    pub(crate) embedded: bool,
+
+    /// Workers in this process; each works on as many tasks at once as the machine has cores.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) workers: u32,
+}
+
+/// Does what the command line asks for.
+pub(crate) fn run(cli: Cli, environment: &Environment, output: &Output) -> Ended {
+    let status = match cli.command {
+        Command::Completion(arguments) => completion::run(&arguments, output),
+        Command::Version(_) => version::run(output),
+        command => {
+            let session = Session::new(&cli.repository, environment, output)?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let ended = runtime.block_on(run_in_session(command, session));
+            // Whatever still waits for a disk is of no use any more.
+            runtime.shutdown_background();
+            ended
+        }
+    };
+    output.finish()?;
+    status
+}
+
+async fn run_in_session(command: Command, session: Session) -> Ended {
+    match command {
+        Command::Init(_) => init::run(&session).await,
+        Command::Backup(arguments) => backup::run(&arguments, &session).await,
+        Command::Restore(arguments) => restore::run(&arguments, &session).await,
+        Command::Snapshots(arguments) => snapshots::run(&arguments, &session).await,
+        Command::Ls(arguments) => ls::run(&arguments, &session).await,
+        Command::Check(arguments) => check::run(&arguments, &session).await,
+        Command::Unlock(arguments) => unlock::run(&arguments, &session).await,
+        Command::Completion(_) | Command::Version(_) => unreachable!("they need no session"),
+    }
+}
+
+/// Sends what the program logs the way of notes. `LONGSHORE_LOG` says what; warnings without it.
+pub(crate) fn log_to(output: &Output, environment: &Environment) {
+    let filter = environment.get("LONGSHORE_LOG").and_then(|filter| filter.to_str()).unwrap_or("warn");
+    let output = output.clone();
+    let writer = move || -> Box<dyn io::Write> { Box::new(output.clone()) };
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_ansi(false)
+        .with_writer(writer);
+    // A second one is refused: then somebody else listens already.
+    let _ = subscriber.try_init();
+}

@@ -1,0 +1,324 @@
+//! Every error of a command becomes a message, a hint and an exit code here, and nowhere else.
+
+use std::error::Error;
+use std::io;
+
+use coordinator::error::JobError;
+use fleet::objects::ObjectError;
+use repository::locks::LockError;
+use repository::repository::RepositoryError;
+use repository::storage::{LocationError, OpenError, StorageError, StorageErrorKind};
+use sources::files::exclude::ExcludeError;
+use sources::files::targets::TargetError;
+use sources::source::SourceError;
+
+use crate::config::ConfigError;
+use crate::output::printable;
+use crate::password::PasswordError;
+use crate::select::SelectError;
+
+/// How a command ended. Scripts rely on the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExitStatus {
+    /// Everything was done.
+    Done,
+    /// It could not be done.
+    Failed,
+    /// The command line or the environment makes no sense.
+    Usage,
+    /// A snapshot was made, and some sources could not be read.
+    Incomplete,
+    /// Something else is there already.
+    Conflict,
+    /// A service refused access.
+    Denied,
+    /// A service does not answer.
+    Unreachable,
+    /// The repository has lost something.
+    Damaged,
+    /// There is no repository.
+    NoRepository,
+    /// Somebody else's lock stands in the way.
+    Locked,
+    /// The password fits no key.
+    WrongPassword,
+    /// Ctrl-C, or a signal to end.
+    Interrupted,
+}
+
+impl ExitStatus {
+    /// The number for the shell. 9 (timed out waiting for a worker) is kept for fleets.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Incomplete => 3,
+            Self::Conflict => 5,
+            Self::Denied => 6,
+            Self::Unreachable => 7,
+            Self::Damaged => 8,
+            Self::NoRepository => 10,
+            Self::Locked => 11,
+            Self::WrongPassword => 12,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// What a user is told of an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The exit code.
+    pub(crate) status: ExitStatus,
+    /// What went wrong, with its causes.
+    pub(crate) message: String,
+    /// What to do about it.
+    pub(crate) hint: Option<String>,
+}
+
+/// Why a command ended before it was done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// Arguments that fit the syntax and yet make no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// Flags or variables that make no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No place of a repository.
+    #[error(transparent)]
+    Location(#[from] LocationError),
+    /// A kind of storage without a client.
+    #[error(transparent)]
+    OpenStorage(#[from] OpenError),
+    /// A file that belongs to the command itself.
+    #[error("{action} {path}")]
+    File {
+        /// The verb.
+        action: &'static str,
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no password.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The repository cannot be used.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// A lock stands in the way, or cannot be handled.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The snapshot, or what was wanted of it, is not there.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// Patterns or sizes that cannot be understood.
+    #[error(transparent)]
+    Exclude(#[from] ExcludeError),
+    /// What is to be backed up is not there.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The output cannot be written.
+    #[error("write the output")]
+    Output(#[from] io::Error),
+    /// A job ended without a result.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// A signal asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// A second signal came before the job had ended.
+    #[error("stopped at once; the repository is whole, and the lock of this process is left in it")]
+    Abandoned,
+    /// A fleet is configured, and this release has none.
+    #[error("a fleet is configured, and this release works embedded only")]
+    NoFleet,
+}
+
+impl CommandError {
+    /// What the user is told, and the exit code.
+    pub(crate) fn failure(&self) -> Failure {
+        let (status, hint) = judge(self);
+        Failure { status, message: message(self), hint }
+    }
+
+    /// Whether the reader of our output went away, as `head` does: nothing to complain of.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// Where ids can be found.
+const LIST_HINT: &str = "`longshore snapshots` lists what is there";
+/// What to do when one damage was found.
+const CHECK_HINT: &str = "`longshore check --read-data` says what else is damaged";
+
+type Verdict = (ExitStatus, Option<String>);
+
+fn judge(error: &CommandError) -> Verdict {
+    match error {
+        CommandError::Usage(_) | CommandError::Location(_) | CommandError::Exclude(_) => (ExitStatus::Usage, None),
+        CommandError::Config(error) => judge_config(error),
+        CommandError::OpenStorage(OpenError::NoClient { .. }) => (ExitStatus::Failed, None),
+        CommandError::File { .. } | CommandError::Output(_) => (ExitStatus::Failed, None),
+        CommandError::Password(error) => judge_password(error),
+        CommandError::Repository(error) => judge_repository(error),
+        CommandError::Lock(error) => judge_lock(error),
+        CommandError::Select(error) => judge_select(error),
+        CommandError::Target(_) => (ExitStatus::Failed, None),
+        CommandError::Job(error) => judge_job(error),
+        CommandError::Interrupted => (ExitStatus::Interrupted, None),
+        CommandError::Abandoned => (ExitStatus::Interrupted, hint("`longshore unlock` removes the lock")),
+        CommandError::NoFleet => (
+            ExitStatus::Usage,
+            hint("give --embedded to do the work in this process, or unset LONGSHORE_AMQP_URL and LONGSHORE_REDIS_URL"),
+        ),
+    }
+}
+
+fn hint(text: impl Into<String>) -> Option<String> {
+    Some(text.into())
+}
+
+fn judge_config(error: &ConfigError) -> Verdict {
+    let advice = match error {
+        ConfigError::NoHome => hint("name one with --repo or LONGSHORE_REPOSITORY, or set HOME"),
+        ConfigError::TwoPasswords { .. } => hint("unset one of them"),
+        ConfigError::HalfAFleet { present, missing } => hint(format!("set {missing} too, or unset {present}")),
+        ConfigError::NotText(_) | ConfigError::BadNumber { .. } => None,
+    };
+    (ExitStatus::Usage, advice)
+}
+
+fn judge_password(error: &PasswordError) -> Verdict {
+    match error {
+        PasswordError::NotGiven => (
+            ExitStatus::Usage,
+            hint(
+                "give --password-file FILE or --password-command COMMAND, or set LONGSHORE_PASSWORD_FILE, LONGSHORE_PASSWORD_COMMAND or LONGSHORE_PASSWORD",
+            ),
+        ),
+        PasswordError::CommandLine { .. } => (ExitStatus::Usage, None),
+        PasswordError::DefaultGone { .. } => {
+            (ExitStatus::Failed, hint("bring the file back, or name another one with --password-file"))
+        }
+        _ => (ExitStatus::Failed, None),
+    }
+}
+
+fn judge_repository(error: &RepositoryError) -> Verdict {
+    match error {
+        RepositoryError::NoRepository { .. } => {
+            (ExitStatus::NoRepository, hint("make one with `longshore init`, or name another with --repo"))
+        }
+        RepositoryError::Exists { .. } => {
+            (ExitStatus::Conflict, hint("nothing was changed; name another place with --repo"))
+        }
+        RepositoryError::WrongPassword { .. } => {
+            (ExitStatus::WrongPassword, hint("check --password-file, or the variable that the password comes from"))
+        }
+        RepositoryError::UnknownId { .. } | RepositoryError::AmbiguousId { .. } => {
+            (ExitStatus::Failed, hint(LIST_HINT))
+        }
+        RepositoryError::NotFound { .. } => {
+            (ExitStatus::Failed, hint("somebody may have removed it meanwhile; try again"))
+        }
+        RepositoryError::VersionOne { .. } | RepositoryError::ForeignSettings { .. } => (ExitStatus::Failed, None),
+        RepositoryError::Storage(error) => judge_storage(error),
+        error if error.is_damage() => (ExitStatus::Damaged, hint(CHECK_HINT)),
+        _ => (ExitStatus::Failed, None),
+    }
+}
+
+fn judge_select(error: &SelectError) -> Verdict {
+    match error.repository_error() {
+        Some(error) => judge_repository(error),
+        None if error.is_damage() => (ExitStatus::Damaged, hint(CHECK_HINT)),
+        None if error.is_about_a_path() => (ExitStatus::Failed, hint("`longshore ls SNAPSHOT` lists what it holds")),
+        None => (ExitStatus::Failed, hint(LIST_HINT)),
+    }
+}
+
+fn judge_storage(error: &StorageError) -> Verdict {
+    // A directory has no service behind it.
+    let is_service = error.location.starts_with("azure:");
+    match error.kind {
+        StorageErrorKind::Full => (ExitStatus::Failed, hint("make space where the repository is, then try again")),
+        StorageErrorKind::Denied if is_service => (ExitStatus::Denied, hint("check the credentials and their rights")),
+        StorageErrorKind::Denied => (ExitStatus::Failed, hint("check who may read and write there")),
+        StorageErrorKind::Unavailable | StorageErrorKind::Unknown if is_service => {
+            (ExitStatus::Unreachable, hint("check the network and the service, then try again"))
+        }
+        StorageErrorKind::NotFound if is_service => (ExitStatus::NoRepository, None),
+        _ => (ExitStatus::Failed, None),
+    }
+}
+
+fn judge_lock(error: &LockError) -> Verdict {
+    match error {
+        LockError::Locked(conflict) if conflict.stale => {
+            (ExitStatus::Locked, hint("its holder is gone: `longshore unlock` removes the lock"))
+        }
+        LockError::Locked(_) => (
+            ExitStatus::Locked,
+            hint("wait until it is gone; if nobody is at work any more, `longshore unlock --remove-all` removes it"),
+        ),
+        LockError::Damaged { .. } => (ExitStatus::Locked, None),
+        LockError::Storage(error) => judge_storage(error),
+        _ => (ExitStatus::Failed, hint("try again")),
+    }
+}
+
+fn judge_job(error: &JobError) -> Verdict {
+    match error {
+        JobError::Lock(error) => judge_lock(error),
+        JobError::Repository(error) => judge_repository(error),
+        JobError::Storage(error) => judge_storage(error),
+        JobError::Object(ObjectError::Storage { source, .. }) => match source.downcast_ref::<RepositoryError>() {
+            Some(error) => judge_repository(error),
+            None => (ExitStatus::Failed, None),
+        },
+        JobError::Cancelled => (ExitStatus::Interrupted, hint("the same command goes on where this one was stopped")),
+        JobError::LockLost(_) => (ExitStatus::Failed, hint("somebody removes our locks; find out who, then try again")),
+        _ => (ExitStatus::Failed, None),
+    }
+}
+
+/// The error and its causes in one line, and one more for each missing source.
+fn message(error: &CommandError) -> String {
+    let mut text = chain(error);
+    if let CommandError::Target(TargetError::NothingThere { problems }) = error {
+        for problem in problems {
+            text.push_str(&format!("\n  {}: {}", printable(&problem.path), reason(problem)));
+        }
+    }
+    text
+}
+
+/// Why a source cannot be read, for people.
+pub(crate) fn reason(problem: &SourceError) -> String {
+    if problem.is_vanished() { "it does not exist".to_owned() } else { problem.source.to_string() }
+}
+
+/// An error and its causes in one line; a cause that says the same again is left out.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut last = text.clone();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if words != last {
+            text.push_str(": ");
+            text.push_str(&words);
+            last = words;
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "exit_tests.rs"]
+mod tests;

@@ -1,0 +1,177 @@
+//! What every command works with: configuration, output, time, randomness, and the repository once it is open.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fleet::clock::SystemClock;
+use fleet::rand::SystemRandom;
+use proto::handles::{Clock, Random};
+use proto::id::Id;
+use repository::blob_index::BlobIndex;
+use repository::format::key::KeyOwner;
+use repository::format::node_time::NodeTime;
+use repository::repository::{FileKind, Repository, RepositoryError};
+use repository::storage::{Location, Options, Storage};
+
+use crate::config::{Configuration, PasswordSource, RepositoryFlags, RepositoryPlace, Workplace};
+use crate::environment::Environment;
+use crate::exit::CommandError;
+use crate::identity::Identity;
+use crate::output::Output;
+use crate::password;
+
+/// Marks the cache folder for programs that leave caches out of backups (https://bford.info/cachedir/).
+const CACHE_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n";
+
+/// One run of the program.
+pub(crate) struct Session {
+    /// What flags and variables say.
+    pub(crate) configuration: Configuration,
+    /// The variables themselves.
+    pub(crate) environment: Environment,
+    /// Where it prints.
+    pub(crate) output: Output,
+    /// Who runs it.
+    pub(crate) identity: Identity,
+    /// Time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub(crate) random: Arc<dyn Random>,
+}
+
+impl Session {
+    /// Begins.
+    pub(crate) fn new(
+        flags: &RepositoryFlags,
+        environment: &Environment,
+        output: &Output,
+    ) -> Result<Self, CommandError> {
+        Ok(Self {
+            configuration: Configuration::resolve(flags, environment)?,
+            environment: environment.clone(),
+            output: output.clone(),
+            identity: Identity::of_this_process(environment),
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom),
+        })
+    }
+
+    /// Makes sure that the work is done in this process: this release has no fleet.
+    pub(crate) fn require_embedded(&self, is_asked_for: bool) -> Result<(), CommandError> {
+        match self.configuration.workplace {
+            Workplace::Fleet if !is_asked_for => Err(CommandError::NoFleet),
+            _ => Ok(()),
+        }
+    }
+
+    /// The storage of the repository; nothing is read yet.
+    pub(crate) fn storage(&self) -> Result<Arc<dyn Storage>, CommandError> {
+        let location = match &self.configuration.repository {
+            RepositoryPlace::Default(path) => Location::Local(path.clone()),
+            RepositoryPlace::Named(text) => text.parse()?,
+            RepositoryPlace::InFile(path) => {
+                let contents = std::fs::read_to_string(path).map_err(|source| CommandError::File {
+                    action: "read the repository's location from",
+                    path: path.display().to_string(),
+                    source,
+                })?;
+                contents.trim().parse()?
+            }
+        };
+        Ok(repository::storage::open(&location, Options::new(self.clock.clone(), self.random.clone()))?)
+    }
+
+    /// Opens the repository.
+    pub(crate) async fn open(&self) -> Result<Repository, CommandError> {
+        let storage = self.storage()?;
+        // A missing repository is told before a missing password: that one could not be right anyway.
+        if !is_there(&*storage).await? {
+            return Err(RepositoryError::NoRepository { location: storage.location() }.into());
+        }
+        let password = password::read(&self.configuration.password)?;
+        let hint = self.configuration.key_hint.as_deref();
+        Ok(Repository::open(storage, password.as_bytes(), hint, self.random.clone()).await?)
+    }
+
+    /// Opens the repository; the default one is made if it is missing. Says whether it was.
+    pub(crate) async fn open_or_make_default(&self) -> Result<(Repository, bool), CommandError> {
+        if self.configuration.is_default_repository() && !is_there(&*self.storage()?).await? {
+            return Ok((self.make().await?, true));
+        }
+        Ok((self.open().await?, false))
+    }
+
+    /// Makes the repository.
+    pub(crate) async fn make(&self) -> Result<Repository, CommandError> {
+        let storage = self.storage()?;
+        if is_there(&*storage).await? {
+            return Err(RepositoryError::Exists { location: storage.location(), name: "config".to_owned() }.into());
+        }
+        let password = password::choose(&self.configuration.password, &*self.random)?;
+        let owner = KeyOwner {
+            created: NodeTime::from_unix(self.clock.now(), &self.configuration.zone).to_string(),
+            username: self.identity.username.clone(),
+            hostname: self.identity.hostname.clone(),
+        };
+        Ok(Repository::init(storage, password.as_bytes(), owner, self.random.clone()).await?)
+    }
+
+    /// Where the cache of `repository` is. It is made, with a tag for programs that leave caches out of backups.
+    pub(crate) fn cache(&self, repository: &Id) -> Option<PathBuf> {
+        let caches = self.configuration.cache.as_ref()?;
+        let folder = caches.join(repository.to_string());
+        let make = || {
+            std::fs::create_dir_all(&folder)?;
+            let tag = caches.join("CACHEDIR.TAG");
+            if tag.exists() { Ok(()) } else { std::fs::write(tag, CACHE_TAG) }
+        };
+        match make() {
+            Ok(()) => Some(folder),
+            Err(error) => {
+                tracing::info!(%error, folder = %folder.display(), "there is no cache");
+                None
+            }
+        }
+    }
+
+    /// Every index file of `repository`, loaded.
+    pub(crate) async fn index(&self, repository: &Repository) -> Result<BlobIndex, CommandError> {
+        let files: Vec<Id> = repository.list(FileKind::Index).await?.into_iter().map(|(id, _)| id).collect();
+        Ok(BlobIndex::load(repository, &files, self.cache(&repository.id()).as_deref()).await?)
+    }
+
+    /// The current directory, as Go's `os.Getwd` has it: what `PWD` says if that is here, for its spelling shows in the snapshot's paths.
+    pub(crate) fn current_directory(&self) -> Result<Vec<u8>, CommandError> {
+        use std::os::unix::fs::MetadataExt;
+        let identity = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        let named = self.environment.get("PWD").map(Path::new).filter(|path| path.is_absolute());
+        if let Some(path) = named.filter(|path| identity(path).is_some() && identity(path) == identity(Path::new(".")))
+        {
+            return Ok(path.as_os_str().as_bytes().to_vec());
+        }
+        let current = std::env::current_dir().map_err(|source| CommandError::File {
+            action: "find out the current directory:",
+            path: ".".to_owned(),
+            source,
+        })?;
+        Ok(current.into_os_string().into_encoded_bytes())
+    }
+
+    /// The password file, where it is one of our own making.
+    pub(crate) fn made_password_file(&self) -> Option<&PathBuf> {
+        match &self.configuration.password {
+            PasswordSource::DefaultFile(path) => Some(path),
+            _ => None,
+        }
+    }
+}
+
+/// Whether somebody made a repository there.
+async fn is_there(storage: &dyn Storage) -> Result<bool, RepositoryError> {
+    match storage.size("config").await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind == repository::storage::StorageErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
