@@ -1,0 +1,141 @@
+//! A process of the site: it can be killed, or stopped for a while, wherever it waits for something outside.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use proto::handles::Clock;
+use tokio::sync::Notify;
+
+use crate::clock::SimClock;
+
+/// One process: a worker, a coordinator, or somebody who runs restic.
+#[derive(Debug)]
+pub struct Actor {
+    name: String,
+    clock: Arc<SimClock>,
+    state: Mutex<State>,
+    died: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    points: u64,
+    /// Dies at this point.
+    fuse: Option<u64>,
+    /// Stops at this point, for so long.
+    brake: Option<(u64, Duration)>,
+    /// Does not go on before this moment.
+    stopped_until: Duration,
+    dead: bool,
+}
+
+impl Actor {
+    /// A process that lives.
+    pub fn new(name: impl Into<String>, clock: Arc<SimClock>) -> Arc<Self> {
+        Arc::new(Self { name: name.into(), clock, state: Mutex::default(), died: Notify::new() })
+    }
+
+    /// What the trace calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `kill -9`.
+    pub fn kill(&self) {
+        self.state().dead = true;
+        self.died.notify_waiters();
+    }
+
+    /// `kill -9` after this many more points.
+    pub fn kill_after(&self, points: u64) {
+        let mut state = self.state();
+        state.fuse = Some(state.points + points);
+    }
+
+    /// SIGSTOP, and SIGCONT after a while.
+    pub fn stop(&self, duration: Duration) {
+        let until = self.clock.monotonic() + duration;
+        self.state().stopped_until = until;
+    }
+
+    /// SIGSTOP after this many more points.
+    pub fn stop_after(&self, points: u64, duration: Duration) {
+        let mut state = self.state();
+        state.brake = Some((state.points + points, duration));
+    }
+
+    /// Nothing will befall it any more; it goes on if it was stopped.
+    pub fn spare(&self) {
+        let mut state = self.state();
+        (state.fuse, state.brake, state.stopped_until) = (None, None, Duration::ZERO);
+    }
+
+    /// Whether it was killed.
+    pub fn is_dead(&self) -> bool {
+        self.state().dead
+    }
+
+    /// How many points it passed.
+    pub fn points(&self) -> u64 {
+        self.state().points
+    }
+
+    /// Somewhere it may be killed or stopped. Who is dead never comes back from here.
+    pub async fn point(&self) {
+        if !self.spark() {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            let left = self.state().stopped_until.saturating_sub(self.clock.monotonic());
+            if left.is_zero() {
+                break;
+            }
+            // Looks once a second whether it was spared meanwhile.
+            self.clock.sleep(left.min(Duration::from_secs(1))).await;
+        }
+        if self.is_dead() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The same without waiting: whether it lives on.
+    pub fn spark(&self) -> bool {
+        let mut state = self.state();
+        state.points += 1;
+        if state.brake.is_some_and(|(at, _)| state.points >= at)
+            && let Some((_, duration)) = state.brake.take()
+        {
+            state.stopped_until = self.clock.monotonic() + duration;
+        }
+        if state.fuse.is_some_and(|at| state.points >= at) {
+            state.dead = true;
+            drop(state);
+            self.died.notify_waiters();
+            return false;
+        }
+        !state.dead
+    }
+
+    async fn died(&self) {
+        let told = self.died.notified();
+        tokio::pin!(told);
+        told.as_mut().enable();
+        if !self.is_dead() {
+            told.await;
+        }
+    }
+
+    /// Runs the process to its end, or until it is killed: then everything in it is dropped where it stands.
+    pub async fn live<T>(&self, process: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.died() => None,
+            ended = process => Some(ended),
+        }
+    }
+}

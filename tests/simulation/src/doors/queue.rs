@@ -1,0 +1,148 @@
+//! The task queue as one process reaches it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use fleet::queue::{
+    Address, Consumer, Delivery, Inbox, LocalQueue, Message, QueueError, Receipt, Route, TaskQueue,
+};
+
+use super::Way;
+use crate::faults::Fault;
+
+/// Every message that anybody published: what a broker's administrator could have seen.
+pub type Published = Arc<Mutex<Vec<Message>>>;
+
+/// Publications and deliveries come with faults.
+pub struct SimQueue {
+    queue: LocalQueue,
+    way: Way,
+    published: Published,
+}
+
+impl SimQueue {
+    /// `queue` at the end of `way`.
+    pub fn new(queue: LocalQueue, way: Way, published: Published) -> Self {
+        Self { queue, way, published }
+    }
+}
+
+fn unavailable(message: &str) -> QueueError {
+    QueueError::Unavailable { message: message.to_owned() }
+}
+
+#[async_trait]
+impl TaskQueue for SimQueue {
+    async fn declare(&self, route: &Route) -> Result<(), QueueError> {
+        self.queue.declare(route).await
+    }
+
+    async fn publish(&self, address: &Address, message: Message) -> Result<(), QueueError> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).push(message.clone());
+        let fault = self.way.faults.publish();
+        let subject = &message.subject[..8.min(message.subject.len())];
+        self.way.note(format_args!("publish {address:?} {subject} {} {fault:?}", message.attempt));
+        let (queue, to) = (self.queue.clone(), address.clone());
+        let deliver = move |message: Message| async move { queue.publish(&to, message).await };
+        let answer = match fault {
+            Fault::Refused | Fault::LostRequest => {
+                self.way.out().await;
+                Err(unavailable("the connection broke"))
+            }
+            Fault::Dropped => {
+                self.way.out().await;
+                Ok(())
+            }
+            Fault::Behind(after) => {
+                self.way.out().await;
+                let sent = deliver(message);
+                self.way.later(after, async move { drop(sent.await) });
+                Ok(())
+            }
+            Fault::Twice(after) => {
+                let (queue, to, copy) = (self.queue.clone(), address.clone(), message.clone());
+                self.way.later(after, async move { drop(queue.publish(&to, copy).await) });
+                self.way.on_its_way(deliver(message)).await
+            }
+            _ => self.way.on_its_way(deliver(message)).await,
+        };
+        self.way.back().await;
+        if fault == Fault::LostAnswer { Err(unavailable("no confirm came")) } else { answer }
+    }
+
+    async fn consume(&self, inbox: &Inbox) -> Result<Box<dyn Consumer>, QueueError> {
+        self.way.actor.point().await;
+        let consumer = self.queue.consume(inbox).await?;
+        Ok(Box::new(SimConsumer { consumer, way: self.way.clone(), is_notices: *inbox == Inbox::Notices }))
+    }
+
+    async fn waiting(&self, inbox: &Inbox) -> Result<u64, QueueError> {
+        self.queue.waiting(inbox).await
+    }
+}
+
+struct SimConsumer {
+    consumer: Box<dyn Consumer>,
+    way: Way,
+    is_notices: bool,
+}
+
+#[async_trait]
+impl Consumer for SimConsumer {
+    /// Waits for nothing once it has a delivery: a caller that drops it then would lose one of the deliveries that a
+    /// message has.
+    async fn next(&mut self) -> Result<Option<Delivery>, QueueError> {
+        self.way.actor.point().await;
+        let delivery = self.consumer.next().await?;
+        let Some(Delivery { message, delivered_before, receipt }) = delivery else { return Ok(None) };
+        if !self.way.actor.spark() {
+            return std::future::pending().await;
+        }
+        let fault = if self.is_notices { Fault::None } else { self.way.faults.delivery() };
+        let subject = &message.subject[..8.min(message.subject.len())];
+        self.way.note(format_args!("deliver {subject} {delivered_before} {fault:?}"));
+        match fault {
+            // The connection breaks with a delivery on its way: it comes again.
+            Fault::Refused => Err(unavailable("the connection broke")),
+            Fault::LostRequest => Ok(None),
+            _ => {
+                let receipt = Box::new(SimReceipt { receipt, way: self.way.clone() });
+                Ok(Some(Delivery { message, delivered_before, receipt }))
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct SimReceipt {
+    receipt: Box<dyn Receipt>,
+    way: Way,
+}
+
+#[async_trait]
+impl Receipt for SimReceipt {
+    async fn ack(self: Box<Self>) -> Result<bool, QueueError> {
+        let Self { receipt, way } = *self;
+        way.out().await;
+        let fault = way.faults.delivery();
+        way.note(format_args!("ack {fault:?}"));
+        let answer = match fault {
+            // The delivery is not ours any more.
+            Fault::Refused => {
+                drop(receipt);
+                Ok(false)
+            }
+            Fault::LostRequest => {
+                drop(receipt);
+                Err(unavailable("the connection broke"))
+            }
+            Fault::LostAnswer => {
+                receipt.ack().await?;
+                Err(unavailable("the connection broke"))
+            }
+            _ => receipt.ack().await,
+        };
+        way.actor.point().await;
+        answer
+    }
+}

@@ -1,0 +1,230 @@
+//! What a seed decides: the fleet, what goes wrong, and when.
+
+use std::time::Duration;
+
+use coordinator::error::JobError;
+use proto::handles::RandomExt;
+use proto::job::Budget;
+
+use crate::dice::Dice;
+use crate::faults::Rates;
+
+/// A worker's host.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// Tasks at once.
+    pub slots: u32,
+    /// What it adds to device numbers.
+    pub device_shift: u64,
+}
+
+/// Something that happens once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// A worker is killed after so many more of its points.
+    KillWorker(usize, u64),
+    /// A worker is asked to leave; it comes back.
+    DrainWorker(usize),
+    /// A worker is stopped for a while.
+    StopWorker(usize, Duration),
+    /// A job's coordinator is killed after so many more of its points.
+    KillJob(usize, u64),
+    /// A job's coordinator is stopped for a while, after so many more of its points.
+    StopJob(usize, u64, Duration),
+    /// FLUSHALL.
+    Flush,
+    /// A worker's host loses a file system for a while.
+    Unmount(usize, Duration),
+    /// Somebody removes every lock, and prunes.
+    UnlockAllAndPrune,
+    /// Somebody removes stale locks, and prunes if that is allowed.
+    UnlockAndPrune,
+    /// The wall clock is set.
+    JumpWall(i64),
+    /// Somebody cancels a job.
+    Cancel(usize),
+    /// A user changes something.
+    Change,
+    /// A user changes something just before a large file is read for the n-th time.
+    ChangeAtRead(u64),
+    /// A report that nobody of the fleet wrote.
+    PlantReport(usize),
+}
+
+/// What a seed decides.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Everything of a job runs in one process.
+    pub embedded: bool,
+    /// The workers' hosts.
+    pub hosts: Vec<Host>,
+    /// How much one task may do.
+    pub budget: Budget,
+    /// Target size of packs.
+    pub pack_size: u64,
+    /// How often calls go wrong.
+    pub rates: Rates,
+    /// Jobs that run at once, of different hosts.
+    pub jobs: usize,
+    /// Backups of each of them.
+    pub rounds: usize,
+    /// What happens in each round, by time.
+    pub happenings: Vec<Vec<(Duration, Happening)>>,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn roll(dice: &Dice) -> Self {
+        let embedded = dice.chance(200);
+        let workers = dice.between(1, 4) as usize;
+        let shifts = dice.chance(300);
+        let hosts = (0..workers)
+            .map(|number| Host {
+                slots: dice.between(1, 3) as u32,
+                device_shift: if shifts { 1000 * number as u64 } else { 0 },
+            })
+            .collect();
+        let rounds = dice.between(1, 2) as usize;
+        let jobs = if !embedded && dice.chance(300) { 2 } else { 1 };
+        let mut plan = Self {
+            embedded,
+            hosts,
+            budget: roll_budget(dice),
+            pack_size: *dice.pick(&[4 << 10, 64 << 10, 1 << 20, 16 << 20]),
+            rates: roll_rates(dice, embedded),
+            jobs,
+            rounds,
+            happenings: Vec::new(),
+        };
+        plan.happenings = (0..rounds).map(|_| plan.roll_happenings(dice)).collect();
+        plan
+    }
+
+    fn roll_happenings(&self, dice: &Dice) -> Vec<(Duration, Happening)> {
+        let mut happenings = Vec::new();
+        let (hosts, jobs) = (self.hosts.len() as u64, self.jobs as u64);
+        let mut add = |count: u64, window: u64, make: &dyn Fn(&Dice) -> Happening| {
+            for _ in 0..count {
+                happenings.push((dice.time_below(Duration::from_secs(window)), make(dice)));
+            }
+        };
+        let host = |dice: &Dice| dice.below(hosts) as usize;
+        let job = |dice: &Dice| dice.below(jobs) as usize;
+        // A file system that one host lacks is noticed as long as another host that has it is known to live.
+        let unmounts = hosts > 1 && !self.embedded && self.rates.state == 0 && dice.chance(150);
+        if unmounts {
+            add(1, 10, &|dice| Happening::Unmount(host(dice), Duration::from_secs(dice.between(1, 300))));
+        } else if !self.embedded {
+            if dice.chance(400) {
+                add(dice.between(1, 3), 30, &|dice| Happening::KillWorker(host(dice), dice.below(400)));
+            }
+            if dice.chance(150) {
+                add(dice.between(1, 2), 20, &|dice| Happening::DrainWorker(host(dice)));
+            }
+            if dice.chance(100) {
+                add(1, 20, &|dice| Happening::StopWorker(host(dice), Duration::from_secs(dice.between(1, 3000))));
+            }
+            if dice.chance(200) {
+                add(dice.between(1, 2), 30, &|_| Happening::Flush);
+            }
+        }
+        if dice.chance(300) {
+            add(dice.between(1, 2), 20, &|dice| Happening::KillJob(job(dice), dice.below(500)));
+        }
+        if dice.chance(150) {
+            let stop = |dice: &Dice| Duration::from_secs(dice.between(1, 4000));
+            add(1, 20, &|dice| Happening::StopJob(job(dice), dice.below(400), stop(dice)));
+            add(dice.between(1, 3), 4000, &|_| Happening::UnlockAndPrune);
+        }
+        if dice.chance(150) {
+            add(dice.between(1, 2), 40, &|_| Happening::UnlockAllAndPrune);
+        }
+        if dice.chance(250) {
+            add(dice.between(1, 3), 60, &|_| Happening::UnlockAndPrune);
+        }
+        if dice.chance(50) {
+            add(1, 30, &|dice| Happening::JumpWall(dice.between(0, 8000) as i64 - 4000));
+        }
+        if dice.chance(50) {
+            add(1, 20, &|dice| Happening::Cancel(job(dice)));
+        }
+        if dice.chance(150) {
+            add(dice.between(1, 4), 15, &|_| Happening::Change);
+            add(dice.between(0, 2), 2, &|dice| Happening::ChangeAtRead(dice.below(12)));
+        }
+        if dice.chance(100) {
+            add(2, 15, &|dice| Happening::PlantReport(job(dice)));
+        }
+        happenings.sort_by_key(|(at, _)| *at);
+        happenings
+    }
+
+    fn has(&self, wanted: impl Fn(&Happening) -> bool) -> bool {
+        self.happenings.iter().flatten().any(|(_, happening)| wanted(happening))
+    }
+
+    /// Whether coordinators are killed, or stopped so long that others may take them for dead.
+    pub fn kills_jobs(&self) -> bool {
+        self.has(|happening| matches!(happening, Happening::KillJob(..)))
+    }
+
+    /// Whether a lock may be lost.
+    pub fn loses_locks(&self) -> bool {
+        self.has(|happening| {
+            matches!(happening, Happening::UnlockAllAndPrune | Happening::StopJob(..) | Happening::JumpWall(_))
+        })
+    }
+
+    /// Whether a failure of a job follows from what was planned.
+    pub fn explains(&self, error: &JobError) -> bool {
+        let disturbed = self.has(|happening| {
+            use Happening::{DrainWorker, Flush, KillWorker, StopWorker};
+            matches!(happening, KillWorker(..) | DrainWorker(_) | StopWorker(..) | Flush)
+        });
+        let rates = &self.rates;
+        let prunes = self.has(|happening| *happening == Happening::UnlockAllAndPrune) || self.loses_locks();
+        let calls_fail = rates.storage + rates.queue + rates.state + rates.lost_messages > 0;
+        match error {
+            JobError::Cancelled => self.has(|happening| matches!(happening, Happening::Cancel(_))),
+            JobError::NoWorkers { .. } => disturbed || calls_fail,
+            JobError::Queue(_) => rates.queue > 0,
+            JobError::State(_) => rates.state > 0,
+            JobError::LockLost(_) => self.loses_locks(),
+            JobError::Storage(_) | JobError::Repository(_) | JobError::Object(_) | JobError::Lock(_) => {
+                rates.storage > 0 || prunes
+            }
+            JobError::Failed { reason } if reason.contains("was given up") => disturbed || calls_fail || prunes,
+            JobError::Failed { reason } if reason.contains("see the") || reason.contains("sees the") => {
+                self.has(|happening| matches!(happening, Happening::Unmount(..)))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn roll_budget(dice: &Dice) -> Budget {
+    Budget {
+        changed_entries: *dice.pick(&[1, 2, 5, 10_000]),
+        entries: *dice.pick(&[2, 7, 200_000]),
+        bytes: *dice.pick(&[500, 20_000, 1 << 30]),
+        range_bytes: *dice.pick(&[600 << 10, 1 << 20, 3 << 20]),
+        range_threshold_bytes: *dice.pick(&[512 << 10, 2 << 20, 1 << 30]),
+        soft_deadline_seconds: *dice.pick(&[1, 10, 120]),
+    }
+}
+
+fn roll_rates(dice: &Dice, embedded: bool) -> Rates {
+    let per_mille = |chance: u16, most: u64| if dice.chance(chance) { dice.between(1, most) as u16 } else { 0 };
+    let storage = per_mille(400, 60);
+    if embedded {
+        return Rates { storage, slow: per_mille(200, 30), ..Rates::default() };
+    }
+    Rates {
+        storage,
+        queue: per_mille(400, 60),
+        lost_messages: per_mille(100, 30),
+        state: per_mille(400, 60),
+        lies: per_mille(300, 300),
+        slow: per_mille(200, 30),
+    }
+}
