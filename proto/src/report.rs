@@ -428,6 +428,8 @@ pub enum ProblemKind {
     ChangedWhileRead,
     /// The entry was not restored, or not entirely.
     NotRestored,
+    /// The entry was not restored: the repository lost something of it.
+    Damaged,
     /// A blob of the parent is not in the index; the file was read again.
     ParentBlobMissing,
     /// A kind that a newer release added.

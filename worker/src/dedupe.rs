@@ -25,14 +25,30 @@ pub(crate) struct NewBlob {
 }
 
 /// What becomes of a pack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It is being filled or uploaded.
     Open,
     /// It is durable and reported.
     Stored(Id),
     /// It could not be stored.
-    Lost,
+    Lost(Loss),
+}
+
+/// Why a pack could not be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Trying again may help.
+    pub transient: bool,
+    /// One sentence for people.
+    pub reason: Arc<str>,
+}
+
+impl Loss {
+    /// Whoever had to store the pack, or a blob of it, is gone.
+    pub(crate) fn abandoned() -> Self {
+        Self { transient: true, reason: "who was to store it is gone".into() }
+    }
 }
 
 /// Tells the fate of one pack. Clones watch the same pack.
@@ -99,7 +115,7 @@ impl OwnBlobs {
         match slots.get(&key) {
             Some(Slot::Sealing) => Claim::Awaited,
             // A pack that was lost holds nothing: the blob is stored anew.
-            Some(Slot::In(pack)) if *pack.borrow() != Fate::Lost && pack.has_changed().is_ok() => {
+            Some(Slot::In(pack)) if *pack.borrow() == Fate::Open && pack.has_changed().is_ok() => {
                 Claim::In(pack.clone())
             }
             Some(Slot::In(pack)) if matches!(*pack.borrow(), Fate::Stored(_)) => Claim::In(pack.clone()),
@@ -170,7 +186,7 @@ mod tests {
         reservation.keep(pack);
         assert!(waiter.await.unwrap().is_some());
         assert!(matches!(own.claim(key()), Claim::In(_)));
-        fate.send(Fate::Lost).unwrap();
+        fate.send(Fate::Lost(Loss::abandoned())).unwrap();
         assert!(matches!(own.claim(key()), Claim::Mine(_)), "a lost pack holds nothing");
     }
 

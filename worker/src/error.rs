@@ -6,6 +6,8 @@ use fleet::state::StateError;
 use repository::storage::StorageError;
 use sources::source::SourceError;
 
+pub use crate::dedupe::Loss;
+
 /// Why a task was not finished.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -31,8 +33,8 @@ pub enum WorkerError {
     #[error("a blob cannot be sealed")]
     Seal(#[from] repository::seal::SealError),
     /// A pack that this task needs was not stored.
-    #[error("a pack that holds blobs of this task was not stored")]
-    PackLost,
+    #[error("a pack was not stored: {}", .0.reason)]
+    PackLost(Loss),
     /// The task names facts or names that cannot be decoded.
     #[error("the task cannot be understood: {what}")]
     Malformed {
@@ -57,7 +59,8 @@ impl WorkerError {
             Self::Storage(error) => error.is_transient(),
             Self::Repository(error) => error.is_transient(),
             Self::Queue(QueueError::Unavailable { .. }) | Self::State(StateError::Unavailable { .. }) => true,
-            Self::State(StateError::Full { .. }) | Self::PackLost | Self::Source(_) => true,
+            Self::State(StateError::Full { .. }) | Self::Source(_) => true,
+            Self::PackLost(loss) => loss.transient,
             Self::Object(ObjectError::Storage { transient, .. }) => *transient,
             Self::Queue(_) | Self::State(_) | Self::Object(_) | Self::Seal(_) => false,
             Self::Malformed { .. } | Self::Panicked(_) | Self::Inconsistent | Self::NotMyView(_) => false,

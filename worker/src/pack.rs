@@ -14,7 +14,7 @@ use repository::pack_writer::{AddError, FinishedPack, PackWriter};
 use repository::seal::{SealedBlob, Sealer};
 use tokio::sync::watch;
 
-use crate::dedupe::{Fate, Ledger, OwnBlobs, PackWatch};
+use crate::dedupe::{Fate, Ledger, Loss, OwnBlobs, PackWatch};
 use crate::error::WorkerError;
 use crate::upload::Uploader;
 
@@ -77,7 +77,9 @@ impl Packer {
             let pack = &mut open.packs[at];
             match pack.writer.add(blob) {
                 Ok(()) => {}
-                Err(AddError::Full | AddError::WrongType { .. }) => return Err(WorkerError::PackLost),
+                Err(AddError::Full | AddError::WrongType { .. }) => {
+                    return Err(WorkerError::PackLost(Loss::abandoned()));
+                }
             }
             let watch = pack.fate.subscribe();
             let closed = pack.writer.is_full().then(|| open.packs.swap_remove(at));
@@ -105,8 +107,7 @@ impl Packer {
 
     async fn upload(&self, closed: OpenPack) -> Result<(), WorkerError> {
         let pack = closed.writer.finish(self.sealer.key(), self.sealer.random()).map_err(|error| {
-            tracing::error!(%error, "a pack cannot be closed");
-            WorkerError::PackLost
+            WorkerError::PackLost(Loss { transient: false, reason: format!("it cannot be closed: {error}").into() })
         })?;
         self.uploader.begin(ClosedPack { pack, fate: closed.fate }).await;
         Ok(())
@@ -140,9 +141,9 @@ impl Packer {
             if !merged.is_empty() {
                 // Their blobs are in this pack: its fate is theirs.
                 tokio::spawn(async move {
-                    let fate = watch.wait_for(|fate| *fate != Fate::Open).await.map_or(Fate::Lost, |fate| *fate);
+                    let fate = settled(&mut watch).await;
                     for sender in merged {
-                        sender.send_replace(fate);
+                        sender.send_replace(fate.clone());
                     }
                 });
             }
@@ -162,14 +163,15 @@ impl Packer {
     ) -> Result<Vec<Id>, WorkerError> {
         work.end().await?;
         for key in std::mem::take(&mut ledger.awaited) {
-            let pack = own.await_blob(&key).await.ok_or(WorkerError::PackLost)?;
+            let pack = own.await_blob(&key).await.ok_or_else(|| WorkerError::PackLost(Loss::abandoned()))?;
             ledger.add_pack(&pack);
         }
         let mut stored = Vec::with_capacity(ledger.packs.len());
         for watch in &mut ledger.packs {
             match self.fate_of(watch).await? {
                 Fate::Stored(pack) => stored.push(pack),
-                Fate::Open | Fate::Lost => return Err(WorkerError::PackLost),
+                Fate::Lost(loss) => return Err(WorkerError::PackLost(loss)),
+                Fate::Open => return Err(WorkerError::PackLost(Loss::abandoned())),
             }
         }
         stored.sort_unstable();
@@ -190,10 +192,9 @@ impl Packer {
 }
 
 async fn settled(watch: &mut PackWatch) -> Fate {
-    let known = *watch.borrow();
-    match known {
-        Fate::Open => watch.wait_for(|fate| *fate != Fate::Open).await.map_or(Fate::Lost, |fate| *fate),
-        settled => settled,
+    match watch.wait_for(|fate| *fate != Fate::Open).await {
+        Ok(fate) => fate.clone(),
+        Err(_) => Fate::Lost(Loss::abandoned()),
     }
 }
 

@@ -149,10 +149,19 @@ impl Slot {
             Err(error) if error.is_transient() && message.attempt < ATTEMPTS_MAX => {
                 self.later(route, message, &error.chain(), "transient")
             }
-            Err(error) => {
-                tracing::error!(task = %task.id, error = error.chain(), "a task was given up");
-                dead(message, if error.is_transient() { "attempts" } else { "failed" })
-            }
+            Err(error) if error.is_transient() => dead(message, "attempts"),
+            Err(error) => self.give_up(&task, message, &error).await,
+        }
+    }
+
+    /// An error that trying again will not mend ends the job: its coordinator is told why.
+    async fn give_up(&self, task: &Task, message: &Message, error: &WorkerError) -> Verdict {
+        let reason = error.chain();
+        tracing::debug!(task = %task.id, reason, "a task was given up");
+        let result = self.result(task, Outcome::Failed { reason });
+        match self.shared.jobs.reporter(&task.job, &self.key).send_result(result).await {
+            Ok(()) => Verdict::Ack,
+            Err(_) => dead(message, "failed"),
         }
     }
 

@@ -13,7 +13,7 @@ use repository::storage::{Storage, StorageErrorKind};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::dedupe::Fate;
+use crate::dedupe::{Fate, Loss};
 use crate::error::WorkerError;
 use crate::meter::Meter;
 use crate::pack::ClosedPack;
@@ -68,7 +68,10 @@ impl Uploader {
             if let Err(error) = &outcome {
                 tracing::warn!(pack = %id, error = error.chain(), "a pack was not stored");
             }
-            fate.send_replace(if outcome.is_ok() { Fate::Stored(id) } else { Fate::Lost });
+            fate.send_replace(match outcome {
+                Ok(()) => Fate::Stored(id),
+                Err(error) => Fate::Lost(Loss { transient: error.is_transient(), reason: error.chain().into() }),
+            });
             drop(permit);
         });
     }

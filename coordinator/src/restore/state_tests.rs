@@ -46,7 +46,8 @@ impl Job {
         let job = JobId::new("job").unwrap();
         let tree = Id::of(b"tree");
         let settings = JobSettings { job, tree, budget: Budget::default(), whole, dry_run, embedded };
-        let mut job = Self { state: State::new(settings), published: Vec::new(), ends: Vec::new(), now: Duration::ZERO };
+        let mut job =
+            Self { state: State::new(settings), published: Vec::new(), ends: Vec::new(), now: Duration::ZERO };
         job.workers(&["a", "b"], &[]);
         job.apply(Event::Started);
         job

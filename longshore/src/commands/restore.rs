@@ -7,6 +7,7 @@ use coordinator::job::Progress;
 use coordinator::restore::RestoreDone;
 use proto::job::{Budget, RestoreRequest};
 use proto::name::RawName;
+use proto::report::ProblemKind;
 use proto::restore::Overwrite;
 use serde_json::json;
 use sources::paths;
@@ -28,7 +29,7 @@ use crate::signals::Signals;
 /// What is there already and as wanted is left alone, so that a restore that was stopped can be done again, and an old
 /// copy can be brought up to date. Of a file that differs only what differs is written.
 ///
-/// The exit code is 1 if something could not be restored; the rest is there.
+/// The exit code is 1 if something could not be restored, 8 if the repository lost it; the rest is there.
 #[derive(Args, Debug)]
 #[command(after_long_help = "Examples:\n  \
     longshore restore latest --target /mnt/restored\n  \
@@ -238,7 +239,12 @@ fn summarize(request: &RestoreRequest, done: &RestoreDone, session: &Session) ->
             output.line(lines(request, done).join("\n"))?;
         }
     }
-    Ok(if done.is_complete() { ExitStatus::Done } else { ExitStatus::Failed })
+    let is_damaged = done.problems.iter().any(|problem| problem.kind == ProblemKind::Damaged);
+    Ok(match done.is_complete() {
+        true => ExitStatus::Done,
+        false if is_damaged => ExitStatus::Damaged,
+        false => ExitStatus::Failed,
+    })
 }
 
 fn lines(request: &RestoreRequest, done: &RestoreDone) -> Vec<String> {

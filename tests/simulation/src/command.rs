@@ -63,7 +63,9 @@ fn run_one(seed: u64, is_printed: bool) -> bool {
     }
     match in_simulated_time(run::run(seed, is_printed)) {
         Ok(Summary { trace, events, snapshots, failures }) => {
-            say(&format!("seed {seed} ok: {events} events, {snapshots} snapshots, {failures} failed jobs, trace {trace:016x}"));
+            say(&format!(
+                "seed {seed} ok: {events} events, {snapshots} snapshots, {failures} failed jobs, trace {trace:016x}"
+            ));
             true
         }
         Err(wrong) => {

@@ -118,7 +118,8 @@ impl Data {
         let files = self.files();
         let path = if !self.large.is_empty() && dice.chance(400) { dice.pick(&self.large) } else { dice.pick(&files) };
         let is_large = self.large.contains(path);
-        let content = || if is_large { large_content(dice) } else { Content::seeded(dice.below(99), dice.below(3_000)) };
+        let content =
+            || if is_large { large_content(dice) } else { Content::seeded(dice.below(99), dice.below(3_000)) };
         match dice.below(10) {
             0..4 => Change::Rewrite(path.clone(), content()),
             4..7 => Change::Replace(path.clone(), content()),

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use proto::handles::Clock;
 use proto::id::Id;
+use repository::blob_index::BlobIndex;
 use repository::format::index::{IndexedPack, decode_index, encode_index};
 use repository::format::lock::Lock;
 use repository::format::pack::BlobType;
 use repository::format::snapshot::Snapshot;
 use repository::format::tree::TreeReader;
-use repository::blob_index::BlobIndex;
 use repository::locks::{LockRequest, RepositoryLock, STALE_AFTER};
 use repository::repository::{FileKind, Repository};
 use repository::storage::Storage;

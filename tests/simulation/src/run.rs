@@ -60,7 +60,12 @@ pub async fn run(seed: u64, is_printed: bool) -> Result<Summary, String> {
     }
     let state = run.state();
     let trace = &run.site.trace;
-    Ok(Summary { trace: trace.hash(), events: trace.events(), snapshots: state.snapshots.len(), failures: state.failures })
+    Ok(Summary {
+        trace: trace.hash(),
+        events: trace.events(),
+        snapshots: state.snapshots.len(),
+        failures: state.failures,
+    })
 }
 
 /// A seed that runs.
@@ -273,7 +278,11 @@ impl Run {
         let extra = new.len() - done.len().min(new.len());
         let unclear = self.state().unclear;
         if extra > unclear {
-            return Err(format!("{} snapshots of {} jobs, of which {unclear} may have made one more", new.len(), done.len()));
+            return Err(format!(
+                "{} snapshots of {} jobs, of which {unclear} may have made one more",
+                new.len(),
+                done.len()
+            ));
         }
         let reference = if stood_still { Some(Reference::of(&self.site).await?) } else { None };
         for id in &all {

@@ -122,11 +122,8 @@ impl Site {
         manner: Manner,
     ) -> Self {
         let clock = Arc::new(SimClock::new());
-        let fleet = Fleet {
-            queue: LocalQueue::new(clock.clone()),
-            state: LocalState::new(clock.clone()),
-            objects: None,
-        };
+        let fleet =
+            Fleet { queue: LocalQueue::new(clock.clone()), state: LocalState::new(clock.clone()), objects: None };
         Self {
             faults: Arc::new(Faults::new(Arc::new(dice.split()), manner.rates)),
             trace: Arc::new(Trace::new(clock.clone(), manner.is_printed)),
@@ -148,8 +145,7 @@ impl Site {
         let manner = Manner { embedded: true, rates: Rates::default(), is_printed: false };
         let dice = Dice::new(1);
         let nonces = Arc::new(dice.split());
-        let twin = Self::with_repository(Memory::from_content(content), nonces, &dice, self.tree.clone(), manner);
-        twin
+        Self::with_repository(Memory::from_content(content), nonces, &dice, self.tree.clone(), manner)
     }
 
     /// Queue, state and payloads of now.
@@ -178,12 +174,7 @@ impl Site {
     }
 
     fn way(&self, actor: &Arc<Actor>) -> Way {
-        Way {
-            actor: actor.clone(),
-            clock: self.clock.clone(),
-            faults: self.faults.clone(),
-            trace: self.trace.clone(),
-        }
+        Way { actor: actor.clone(), clock: self.clock.clone(), faults: self.faults.clone(), trace: self.trace.clone() }
     }
 
     /// Notes something that the site itself does.

@@ -193,7 +193,7 @@ impl FileJob {
         let mut state = self.lock();
         if !state.is_failed {
             (state.is_failed, state.handle, state.permit) = (true, None, None);
-            tools.problem(ProblemKind::NotRestored, &self.path, message.to_owned());
+            tools.problem(ProblemKind::Damaged, &self.path, message.to_owned());
         }
         drop(state);
         self.deal_with(tools, 1)

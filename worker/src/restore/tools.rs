@@ -133,7 +133,7 @@ impl Tools {
         if !error.is_damage() {
             return Err(error.into());
         }
-        self.problem(ProblemKind::NotRestored, path, chain(&error));
+        self.problem(ProblemKind::Damaged, path, chain(&error));
         Ok(())
     }
 

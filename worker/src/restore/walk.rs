@@ -117,7 +117,7 @@ impl Walker {
                 Next::Node(node) => self.visit(*node).await?,
                 Next::Damaged(message) => {
                     let path = frame.directory.path.clone();
-                    self.tools.problem(ProblemKind::NotRestored, &path, message);
+                    self.tools.problem(ProblemKind::Damaged, &path, message);
                 }
                 Next::End => self.leave(),
             }
@@ -161,7 +161,7 @@ impl Walker {
 
     async fn enter(&mut self, path: Vec<u8>, node: Node, is_selected: bool, looks_below: bool) -> Result<(), Halt> {
         let Some(tree) = node.subtree else {
-            self.tools.problem(ProblemKind::NotRestored, &path, "the snapshot has no tree for it".to_owned());
+            self.tools.problem(ProblemKind::Damaged, &path, "the snapshot has no tree for it".to_owned());
             return Ok(());
         };
         let source = match looks_below {

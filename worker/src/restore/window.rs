@@ -262,7 +262,7 @@ impl Windows {
             Ok(pieces) => pieces,
             Err(missing) => {
                 let message = format!("its blob {missing} is in no pack that the index knows");
-                self.tools.problem(ProblemKind::NotRestored, &path, message);
+                self.tools.problem(ProblemKind::Damaged, &path, message);
                 return Ok(None);
             }
         };

@@ -212,7 +212,7 @@ fn what_a_rejected_split_left_open_goes_on() {
         job.apply(event);
     }
     let mut effects = Vec::new();
-    for task in job.published[3..].to_vec() {
+    for task in job.published.split_off(3) {
         effects = job.finish(&task, names_of(&task.work).into_iter().map(single).collect());
     }
     assert_commits(&job.store_all(effects));

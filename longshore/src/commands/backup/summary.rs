@@ -51,7 +51,8 @@ pub(super) fn problem_text(problem: &Problem) -> String {
 /// Whether the snapshot lacks something because of it.
 fn is_loss(kind: ProblemKind) -> bool {
     match kind {
-        ProblemKind::Unreadable | ProblemKind::Incomplete | ProblemKind::NotRestored | ProblemKind::Other => true,
+        ProblemKind::Unreadable | ProblemKind::Incomplete | ProblemKind::Other => true,
+        ProblemKind::NotRestored | ProblemKind::Damaged => true,
         ProblemKind::ChangedWhileRead | ProblemKind::ParentBlobMissing => false,
     }
 }

@@ -3,9 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use fleet::queue::{
-    Address, Consumer, Delivery, Inbox, LocalQueue, Message, QueueError, Receipt, Route, TaskQueue,
-};
+use fleet::queue::{Address, Consumer, Delivery, Inbox, LocalQueue, Message, QueueError, Receipt, Route, TaskQueue};
 
 use super::Way;
 use crate::faults::Fault;
