@@ -70,6 +70,7 @@ impl Collector {
             Ok(envelope) if envelope.job == self.job => match envelope.body {
                 Report::Pack(pack) => Some(Event::PackReported(pack)),
                 Report::Result(result) => Some(Event::Result(result)),
+                Report::Long(payload) => Some(Event::LongReport(payload)),
                 Report::Dead(dead) => Some(Event::Dead(dead)),
                 Report::Unknown => None,
             },

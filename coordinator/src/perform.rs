@@ -12,7 +12,7 @@ use proto::envelope::{Envelope, SCHEMA_MINOR};
 use proto::facts::{Facts, HostFacts};
 use proto::id::{Id, JobId, Round, WorkerId};
 use proto::name::RawName;
-use proto::report::{DeadReport, PackReport, Payload, Report, RootView};
+use proto::report::{DeadReport, PackReport, Payload, Report, ResultReport, RootView};
 use proto::task::{Task, View, Work};
 use repository::blob_index::BlobIndex;
 use repository::format::index::{IndexedPack, encode_index};
@@ -74,6 +74,10 @@ impl Performer {
             }
             Effect::ConfirmPack(report) => self.confirm(report).await,
             Effect::FindPack(pack) => self.find_pack(pack).await,
+            Effect::LoadReport(payload) => {
+                let report = decode_long_report(&self.load(&payload).await?)?;
+                one(Event::ReportLoaded(report))
+            }
             Effect::CheckBorrowed { report, blobs } => {
                 let blobs = decode_borrowed(&self.load(&blobs).await?)?;
                 Ok(Happened::BorrowedRead { report, blobs })
@@ -247,6 +251,15 @@ fn one(event: Event) -> Result<Happened, JobError> {
 fn events(packs: Vec<PackReport>, last: Event) -> Result<Happened, JobError> {
     let packs = packs.into_iter().map(Event::PackReported);
     Ok(Happened::Events(packs.chain([last]).collect()))
+}
+
+/// Decodes the object that a report was too long for.
+pub(crate) fn decode_long_report(bytes: &[u8]) -> Result<Box<ResultReport>, JobError> {
+    match rmp_serde::from_slice(bytes) {
+        Ok(Report::Result(report)) => Ok(report),
+        Ok(_) => Err(JobError::Failed { reason: "a long report is not that of a result".to_owned() }),
+        Err(error) => Err(JobError::internal("a long report", &error)),
+    }
 }
 
 fn decode_borrowed(bytes: &[u8]) -> Result<Vec<BlobKey>, JobError> {

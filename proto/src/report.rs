@@ -16,6 +16,8 @@ pub enum Report {
     Pack(PackReport),
     /// A task ended.
     Result(Box<ResultReport>),
+    /// A report that is too long for a message: MessagePack of a [`Report`].
+    Long(Payload),
     /// Something of a task reached the dead letters; appended by whoever reads the notice.
     Dead(DeadReport),
     /// A kind that a newer release added.

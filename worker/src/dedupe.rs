@@ -126,6 +126,12 @@ impl OwnBlobs {
         }
     }
 
+    /// A pack that was stored is not there any more: nor are its blobs.
+    pub(crate) fn forget(&self, lost: Id) {
+        let is_lost = |slot: &Slot| matches!(slot, Slot::In(pack) if *pack.borrow() == Fate::Stored(lost));
+        self.lock().retain(|_, slot| !is_lost(slot));
+    }
+
     /// The pack of a blob that another task was sealing; `None` if that came to nothing.
     pub(crate) async fn await_blob(&self, key: &BlobKey) -> Option<PackWatch> {
         loop {
@@ -199,6 +205,18 @@ mod tests {
         fate.send(Fate::Stored(Id::of(b"pack"))).unwrap();
         drop(fate);
         assert!(matches!(own.claim(key()), Claim::In(_)));
+    }
+
+    #[tokio::test]
+    async fn the_blobs_of_a_forgotten_pack_are_stored_anew() {
+        let own = Arc::new(OwnBlobs::default());
+        let Claim::Mine(reservation) = own.claim(key()) else { panic!("it is free") };
+        let (_fate, pack) = watch::channel(Fate::Stored(Id::of(b"pack")));
+        reservation.keep(pack);
+        own.forget(Id::of(b"other"));
+        assert!(own.has(&key()));
+        own.forget(Id::of(b"pack"));
+        assert!(matches!(own.claim(key()), Claim::Mine(_)));
     }
 
     #[tokio::test]

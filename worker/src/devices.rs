@@ -72,6 +72,14 @@ impl Devices {
         }
     }
 
+    /// The number for a target, or for what is above one: a given map has it, or what holds it.
+    pub(crate) fn at_target(&mut self, path: &[u8], local: u64, parent: Option<u64>) -> Crossing {
+        match self {
+            Self::Given(facts) => facts.device_of(path).map_or(Crossing::Unknown, Crossing::Number),
+            Self::Making { .. } => self.cross(path, local, parent),
+        }
+    }
+
     /// The map, if this task made it.
     pub(crate) fn made(&self) -> Option<&BTreeMap<RawName, u64>> {
         match self {

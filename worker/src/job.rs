@@ -18,8 +18,9 @@ use repository::chunker::Chunker;
 use repository::format::node::Node;
 use repository::format::pack::BlobType;
 use repository::format::zone::Zone;
-use repository::repository::Repository;
+use repository::repository::{FileKind, Repository};
 use repository::seal::{SealedBlob, Sealer};
+use repository::storage::StorageErrorKind;
 use sources::files::exclude::{ExcludeRules, Excludes};
 use sources::paths;
 use sources::source::Source;
@@ -241,6 +242,26 @@ impl JobContext {
     pub(crate) fn has_content(&self, node: &Node) -> bool {
         let content = node.content.as_deref().unwrap_or_default();
         content.iter().all(|id| self.index.contains(BlobType::Data, id))
+    }
+
+    /// Looks whether packs of this worker are still in storage: that is doubtful when a result was rejected.
+    ///
+    /// # Errors
+    /// `PackLost` if one is not: its blobs are stored anew when the task is tried again.
+    pub(crate) async fn check_own_packs(&self, packs: &[Id]) -> Result<(), WorkerError> {
+        let mut lost = false;
+        for pack in packs {
+            match self.repository.storage().size(&FileKind::Pack.name(pack)).await {
+                Ok(_) => {}
+                Err(error) if error.kind == StorageErrorKind::NotFound => {
+                    tracing::warn!(%pack, "a pack of this worker is not in storage any more");
+                    self.own.forget(*pack);
+                    lost = true;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if lost { Err(WorkerError::PackLost) } else { Ok(()) }
     }
 
     /// The path that exclude patterns match, for what the source has at `place`.

@@ -13,13 +13,14 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::{self, FuturesUnordered};
-use proto::report::{Archived, Counts, Item, Problem, ProblemKind, RootView};
+use proto::report::{Archived, Counts, Item, PROBLEMS_MAX, Problem, ProblemKind, RootView};
 use proto::task::{ArchiveWork, Scope};
 use repository::format::node::Node;
 use repository::format::pack::BlobType;
 use sources::source::{FileKind, Metadata};
 
 use crate::dedupe::{Ledger, NewBlob};
+use crate::devices::Devices;
 use crate::error::WorkerError;
 use crate::job::JobContext;
 use crate::meter::Meter;
@@ -70,10 +71,12 @@ pub(crate) async fn archive(
     work: &ArchiveWork,
     stop: &Stop,
 ) -> Result<ArchiveDone, WorkerError> {
-    let is_root = matches!(work.scope, Scope::Root { .. });
-    // The root task makes the host's facts: its own nodes need them.
+    // The root task makes the host's facts: its own nodes need them. When targets are done again, they are known.
+    let is_root = matches!(work.scope, Scope::Root { .. }) && context.facts.host.is_none();
+    let devices = Devices::new(context.facts.host.as_ref());
     let context = if is_root { root_view::with_own_host(context).await? } else { context.clone() };
-    let walker = Walker::begin(context.clone(), work, stop.clone()).await?;
+    let views = if is_root { root_view::target_views(&context).await? } else { Vec::new() };
+    let walker = Walker::begin(context.clone(), work, stop.clone(), devices).await?;
     let task = Task { context, work: work.clone(), stop: stop.clone() };
     let batches = stream::try_unfold(walker, |mut walker| async move {
         let batch = walker.next_batch().await?;
@@ -106,7 +109,10 @@ pub(crate) async fn archive(
     while let Some(tree) = trees.next().await {
         assembly.ledger.merge(tree?);
     }
-    let root = if is_root { Some(root_view::root_view(&task.context, made.unwrap_or_default()).await?) } else { None };
+    let root = match is_root {
+        true => Some(root_view::root_view(&task.context, made.unwrap_or_default(), views).await?),
+        false => None,
+    };
     assembly.finish(root).await
 }
 
@@ -298,7 +304,8 @@ impl Assembly<'_> {
     /// Takes a batch; returns the trees that it completed.
     async fn take(&mut self, batch: BatchDone) -> Result<Vec<NewBlob>, WorkerError> {
         self.ledger.merge(batch.ledger);
-        self.problems.extend(batch.problems);
+        let room = PROBLEMS_MAX.saturating_sub(self.problems.len()); // all of them are counted
+        self.problems.extend(batch.problems.into_iter().take(room));
         let mut trees = Vec::new();
         for step in batch.steps {
             match step {

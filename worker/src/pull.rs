@@ -120,9 +120,6 @@ impl Slot {
             }
             Err(error) => return dead(message, error.reason()),
         };
-        if task.refused_by.contains(&self.shared.settings.worker) {
-            return Verdict::Instead(Address::Later(route.clone(), Delay::S5), message.clone());
-        }
         // A cancelled restore still takes away what it left in the target.
         let is_last = matches!(task.work, Work::Restore(proto::restore::RestoreWork::Close));
         if !is_last && doors.state.cancel_requested(&task.job).await.unwrap_or(false) {
@@ -132,6 +129,10 @@ impl Slot {
             Ok(true) => return Verdict::Ack, // of an ended job
             Ok(false) => {}
             Err(error) => return self.later(route, message, &error.chain(), "storage"),
+        }
+        // Not before it is known that the job still runs: else it would come back for ever.
+        if task.refused_by.contains(&self.shared.settings.worker) {
+            return Verdict::Instead(Address::Later(route.clone(), Delay::S5), message.clone());
         }
         if self.is_poison(&task).await {
             return dead(message, "starts");
@@ -222,14 +223,14 @@ impl Slot {
                 let mut result = self.result(task, Outcome::Archived(done.archived));
                 result.problems = done.problems;
                 result.problems.truncate(PROBLEMS_MAX);
-                self.complete(&context, at_work, done.ledger, result).await
+                self.complete(&context, at_work, done.ledger, result, work.borrow).await
             }
             Work::Range(work) => {
                 let context = self.shared.jobs.context(&task.job, &task.facts).await?;
                 let at_work = context.packer.begin();
                 let done = store_range(&context, work).await?;
                 let result = self.result(task, Outcome::Range(done.result));
-                self.complete(&context, at_work, done.ledger, result).await
+                self.complete(&context, at_work, done.ledger, result, work.borrow).await
             }
         }
     }
@@ -241,8 +242,12 @@ impl Slot {
         at_work: crate::pack::AtWork,
         mut ledger: Ledger,
         mut result: ResultReport,
+        borrow: bool,
     ) -> Result<ResultReport, WorkerError> {
         result.packs = context.packer.settle(&mut ledger, &context.own, at_work).await?;
+        if !borrow {
+            context.check_own_packs(&result.packs).await?;
+        }
         let mut borrowed = Vec::with_capacity(ledger.borrowed.len() * 33);
         for (kind, id) in &ledger.borrowed {
             borrowed.push(u8::from(*kind == BlobType::Tree));

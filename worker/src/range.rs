@@ -15,6 +15,7 @@ use crate::error::WorkerError;
 use crate::job::{JobContext, new_blob};
 use crate::meter::Meter;
 use crate::pipeline::{encode_chunks, identity_of};
+use crate::walk::check_near;
 
 /// Bytes that are read in one go.
 const READ_BYTES: usize = 8 << 20;
@@ -72,6 +73,7 @@ pub(crate) struct RangeDone {
 /// # Errors
 /// `NotMyView` if there is no such file here.
 pub(crate) async fn store_range(context: &Arc<JobContext>, work: &RangeWork) -> Result<RangeDone, WorkerError> {
+    check_near(context, &work.path).await?;
     let (mut reader, before) = open(context, work).await?;
     let mut ledger = Ledger::default();
     let mut cuts = Vec::new();
@@ -80,7 +82,8 @@ pub(crate) async fn store_range(context: &Arc<JobContext>, work: &RangeWork) -> 
     loop {
         let read;
         (reader, read) = reading;
-        let Some(new) = read? else { break };
+        // Whole files tell what of them cannot be read; a range cannot.
+        let Some(new) = read.map_err(|error| not_my_view(work, &error))? else { break };
         let mut blobs = Vec::with_capacity(new.len());
         for (chunk, blob) in new {
             first_cut.get_or_insert(chunk.start);
@@ -151,7 +154,7 @@ async fn finish(
     cuts: &[(u64, Id)],
 ) -> Result<RangeResult, WorkerError> {
     let RangeReader { file, cutter, .. } = reader;
-    let after = context.cpu.read(move || file.metadata()).await??;
+    let after = context.cpu.read(move || file.metadata()).await?.map_err(|error| not_my_view(work, &error))?;
     let (ended, first) = match cutter.finish() {
         Some(cuts) => (Some(cuts.ended), Some(cuts.first_cut())),
         None => (None, first_cut),

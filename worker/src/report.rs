@@ -39,6 +39,11 @@ impl Reporter {
     /// # Errors
     /// `State` when the job state is away for long.
     pub(crate) async fn send(&self, report: &Report) -> Result<(), WorkerError> {
+        let sealed = self.seal(report).map_err(|error| unsendable(&error))?;
+        append(&*self.state, &*self.clock, &self.job, Bytes::from(sealed)).await
+    }
+
+    fn seal(&self, report: &Report) -> Result<Vec<u8>, EnvelopeError> {
         let envelope = Envelope {
             minor: SCHEMA_MINOR,
             repository: self.repository,
@@ -46,10 +51,7 @@ impl Reporter {
             expires_at: self.clock.now().plus(EXPIRES_AFTER),
             body: report,
         };
-        let sealed = envelope.seal(&self.key).map_err(|error: EnvelopeError| WorkerError::Malformed {
-            what: format!("its report cannot be sent: {error}"),
-        })?;
-        append(&*self.state, &*self.clock, &self.job, Bytes::from(sealed)).await
+        envelope.seal(&self.key)
     }
 
     /// Sends a task's result; what is too long for a message goes into objects first.
@@ -68,8 +70,21 @@ impl Reporter {
                 total -= bytes;
             }
         }
-        self.send(&Report::Result(Box::new(result))).await
+        let report = Report::Result(Box::new(result));
+        match self.seal(&report) {
+            Ok(sealed) => append(&*self.state, &*self.clock, &self.job, Bytes::from(sealed)).await,
+            // Many names, problems or nodes: all of it becomes an object.
+            Err(EnvelopeError::TooLong { .. }) => {
+                let encoded = rmp_serde::to_vec_named(&report).map_err(|error| unsendable(&error))?;
+                self.send(&Report::Long(self.objects.store(&self.job, encoded).await?)).await
+            }
+            Err(error) => Err(unsendable(&error)),
+        }
     }
+}
+
+fn unsendable(error: &dyn std::error::Error) -> WorkerError {
+    WorkerError::Malformed { what: format!("its report cannot be sent: {error}") }
 }
 
 fn inline_bytes(payload: &Payload) -> u64 {

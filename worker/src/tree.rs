@@ -4,7 +4,8 @@ use fleet::objects::{Objects, ObjectsExt};
 use proto::facts::{Facts, HostFacts};
 use proto::id::{Id, JobId};
 use proto::name::RawName;
-use proto::report::{Counts, Fragment, Item, OpenDir, Payload};
+use proto::report::{Counts, Fragment, Item, OpenDir, OpenNames, Payload};
+use proto::task::Names;
 use repository::format::node::{ExtendedAttribute, Kind, Node, mode_from_stat};
 use repository::format::node_time::NodeTime;
 use repository::format::zone::Zone;
@@ -16,6 +17,8 @@ use crate::walk::{Entry, view_of};
 
 /// Nodes of one directory that are held as bytes; beyond, they go into an object and the coordinator assembles.
 const NODES_HELD_BYTES: usize = 8 << 20;
+/// Neighbouring entries that another worker shall read are handed out together, up to so many.
+const JOINED_NAMES_MAX: u64 = 64;
 
 /// Makes the node of an entry, without content and subtree.
 pub(crate) fn node_of(name: &[u8], metadata: &Metadata, device: u64, facts: &Facts, zone: &Zone) -> Node {
@@ -155,7 +158,10 @@ impl TreeBuilder {
     pub(crate) fn open(&mut self, item: Item) {
         let top = self.top();
         top.close_run();
-        top.items.push(item);
+        match (top.items.last_mut(), item) {
+            (Some(Item::Open(before)), Item::Open(next)) if can_join(before, &next) => join(before, next),
+            (_, item) => top.items.push(item),
+        }
     }
 
     /// Moves nodes that are too many to be held into an object.
@@ -212,6 +218,20 @@ impl TreeBuilder {
             items = frame.items;
         }
         (items, self.counts)
+    }
+}
+
+/// Whether two neighbouring entries that could not be read are one item: where nothing can be read, there are many.
+fn can_join(before: &OpenNames, next: &OpenNames) -> bool {
+    let is_short = |names: &OpenNames| matches!(names.names, Names::Listed(_)) && names.count < JOINED_NAMES_MAX;
+    before.second_opinion && next.second_opinion && is_short(before) && is_short(next)
+}
+
+fn join(before: &mut OpenNames, next: OpenNames) {
+    if let (Names::Listed(names), Names::Listed(more)) = (&mut before.names, next.names) {
+        names.extend(more);
+        before.count += next.count;
+        before.bounds.1 = next.bounds.1;
     }
 }
 

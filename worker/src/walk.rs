@@ -6,6 +6,8 @@
 mod frame;
 mod scope;
 
+pub(crate) use self::scope::check_near;
+
 use proto::id::Id;
 use proto::job::{Budget, TargetNode, TargetPlace};
 use proto::name::RawName;
@@ -27,6 +29,8 @@ use crate::stop::Stop;
 const STEPS_PER_BATCH: usize = 128;
 /// Bytes of files that one batch reads.
 const BYTES_PER_BATCH: u64 = 4 << 20;
+/// Directories in each other that one task enters: MessagePack readers give up at 1024 levels, of which each takes 4.
+const DEPTH_MAX: usize = 128;
 /// Longer files are read piece by piece, in a batch of their own.
 pub(crate) const STREAMED_FROM_BYTES: u64 = 4 << 20;
 
@@ -188,8 +192,13 @@ impl Walker {
                 }
                 self.visit(name, path.0, target.source.0, metadata, false).await
             }
+            // A target was there when it was asked for: that it is gone is no matter of chance.
             (_, Err(error)) => {
-                self.note_unreadable(error);
+                if self.last_word {
+                    self.note(ProblemKind::Unreadable, &error.path, format!("{error}: {}", error.source));
+                } else {
+                    self.push(Step::Open(Item::Open(second_opinion(name))));
+                }
                 Ok(())
             }
         }
@@ -234,6 +243,12 @@ impl Walker {
             self.note(ProblemKind::Incomplete, &source, warning.message.clone());
         }
         match metadata.kind {
+            // A report nests as its open directories do: what is too deep becomes a task of its own.
+            FileKind::Directory if self.frames.len() >= DEPTH_MAX => {
+                let open = OpenNames { second_opinion: false, ..second_opinion(name) };
+                self.push(Step::Open(Item::Open(open)));
+                Ok(())
+            }
             FileKind::Directory => self.visit_directory(name, path, source, metadata, device, found).await,
             FileKind::Socket => Ok(()), // restic leaves sockets out
             FileKind::Unknown => {
@@ -310,7 +325,12 @@ impl Walker {
         {
             return Some(frame.device);
         }
-        match self.devices.cross(source, metadata.device, found.device()) {
+        let is_at_target = self.frames.last().is_some_and(|frame| frame.source.is_empty());
+        let crossing = match is_at_target {
+            true => self.devices.at_target(source, metadata.device, found.device()),
+            false => self.devices.cross(source, metadata.device, found.device()),
+        };
+        match crossing {
             Crossing::Number(number) => Some(number),
             Crossing::Unknown => None,
         }
@@ -339,6 +359,7 @@ impl Walker {
         if error.is_vanished() {
             return self.push(Step::Vanished);
         }
+        self.spending.entries += 1;
         if self.last_word || error.kind == SourceErrorKind::NotAllowed {
             return self.note_unreadable(error);
         }

@@ -29,6 +29,8 @@ pub enum Effect {
     ConfirmPack(PackReport),
     /// See whether a pack that nobody reported is in storage, and read its header.
     FindPack(Id),
+    /// Read a result that was too long for a message.
+    LoadReport(Payload),
     /// See which borrowed blobs are proven.
     CheckBorrowed {
         /// The report.

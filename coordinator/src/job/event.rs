@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::id::{Id, Round, WorkerId};
 use proto::name::RawName;
-use proto::report::{DeadReport, Fragment, PackReport, ResultReport};
+use proto::report::{DeadReport, Fragment, PackReport, Payload, ResultReport};
 
 use super::seams::Stitched;
 use super::state::{DirKey, FileKey, ReportKey};
@@ -36,6 +36,10 @@ pub enum Event {
     },
     /// A worker's result, verified.
     Result(Box<ResultReport>),
+    /// A worker's result, too long for a message, is in an object.
+    LongReport(Payload),
+    /// It was read.
+    ReportLoaded(Box<ResultReport>),
     /// A task reached the dead letters.
     Dead(DeadReport),
     /// A worker says that a pack is durable.

@@ -279,6 +279,11 @@ impl State {
             Event::Tick => self.probe_if_stalled(),
             Event::Workers { live, holds, slots } => self.see_workers(live, &holds, slots),
             Event::Result(report) => self.take_result(*report),
+            Event::LongReport(payload) => self.perform(Effect::LoadReport(payload)),
+            Event::ReportLoaded(report) => {
+                self.answered();
+                self.take_result(*report);
+            }
             Event::Dead(dead) => self.take_dead(dead),
             Event::PackReported(report) => self.take_pack(report),
             Event::PackConfirmed { pack, blobs } => self.confirm_pack(pack, &blobs),

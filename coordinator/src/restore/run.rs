@@ -24,6 +24,7 @@ use crate::Doors;
 use crate::collect::Collector;
 use crate::error::JobError;
 use crate::job::{Event as JobEvent, Progress};
+use crate::perform::decode_long_report;
 
 /// How often the registry of workers is read.
 const TICK: Duration = Duration::from_secs(1);
@@ -124,6 +125,11 @@ impl Runner {
         for event in events {
             match event {
                 JobEvent::Result(report) => {
+                    let event = self.read_lists(report).await?;
+                    self.apply(event).await?;
+                }
+                JobEvent::LongReport(payload) => {
+                    let report = decode_long_report(&self.doors.objects.load(&self.job, &payload).await?)?;
                     let event = self.read_lists(report).await?;
                     self.apply(event).await?;
                 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use fleet::objects::ObjectsExt;
 use proto::facts::HostFacts;
 use proto::name::RawName;
-use proto::report::RootView;
+use proto::report::{NotMyView, RootView};
+use proto::task::View;
 use sources::files::users::UserTable;
 use sources::paths;
 use sources::source::Mount;
@@ -14,6 +15,9 @@ use sources::source::Mount;
 use crate::error::WorkerError;
 use crate::job::JobContext;
 use crate::walk::view_of;
+
+/// The file type of directories in `st_mode`.
+const S_IFDIR: u32 = 0o040_000;
 
 /// The same context with this host's own tables of users and groups.
 pub(super) async fn with_own_host(context: &Arc<JobContext>) -> Result<Arc<JobContext>, WorkerError> {
@@ -25,7 +29,15 @@ pub(super) async fn with_own_host(context: &Arc<JobContext>) -> Result<Arc<JobCo
 }
 
 /// What the accepted root report puts in force for all other tasks.
-pub(super) async fn root_view(context: &JobContext, devices: BTreeMap<RawName, u64>) -> Result<RootView, WorkerError> {
+///
+/// # Errors
+/// `NotMyView` if a target is not any more what it was before the walk, as `targets` has it.
+pub(super) async fn root_view(
+    context: &JobContext,
+    devices: BTreeMap<RawName, u64>,
+    targets: Vec<(RawName, View)>,
+) -> Result<RootView, WorkerError> {
+    check_unmoved(context, &targets).await?;
     let places: Vec<Vec<u8>> = context.facts.targets.iter().map(|(_, place)| place.0.clone()).collect();
     let source = context.source.clone();
     let mounts = context.cpu.read(move || source.mounts(&places)).await??;
@@ -33,6 +45,11 @@ pub(super) async fn root_view(context: &JobContext, devices: BTreeMap<RawName, u
     let host = HostFacts { devices, mounts: mount_points(&mounts), ..own };
     let encoded = rmp_serde::to_vec_named(&host)
         .map_err(|error| WorkerError::Malformed { what: format!("host facts cannot be encoded: {error}") })?;
+    Ok(RootView { host: context.objects.payload(&context.job, encoded).await?, targets })
+}
+
+/// How the targets look here; those that are not there are left out.
+pub(super) async fn target_views(context: &JobContext) -> Result<Vec<(RawName, View)>, WorkerError> {
     let mut targets = Vec::new();
     for (_, place) in &context.facts.targets {
         let (source, at) = (context.source.clone(), place.0.clone());
@@ -40,7 +57,22 @@ pub(super) async fn root_view(context: &JobContext, devices: BTreeMap<RawName, u
             targets.push((place.clone(), view_of(&metadata)));
         }
     }
-    Ok(RootView { host: context.objects.payload(&context.job, encoded).await?, targets })
+    Ok(targets)
+}
+
+/// What was not found below a directory counts only if it is still the same one. A file may be replaced meanwhile.
+async fn check_unmoved(context: &JobContext, before: &[(RawName, View)]) -> Result<(), WorkerError> {
+    let after = target_views(context).await?;
+    let moved = before.iter().find(|view| view.1.file_type == S_IFDIR && !after.contains(view));
+    let Some((path, _)) = moved else { return Ok(()) };
+    let see = |(place, view): &(RawName, View)| (place.clone(), Some(*view));
+    Err(WorkerError::NotMyView(Box::new(NotMyView {
+        path: path.clone(),
+        target_root: true,
+        seen: after.iter().find(|(place, _)| place == path).map(|(_, view)| *view),
+        targets_seen: after.iter().map(see).collect(),
+        message: format!("{path} became another directory while it was read"),
+    })))
 }
 
 /// Mount points on another file system than what is above them: a worker can tell whether it has these.

@@ -185,6 +185,12 @@ pub(super) async fn list(
     Ok(listed.await?)
 }
 
+/// Looks for what excludes entries of a directory whose names are known.
+pub(super) async fn tags(context: &JobContext, directory: &[u8]) -> Result<DirectoryTags, WorkerError> {
+    let (source, excludes, directory) = (context.source.clone(), context.excludes.clone(), directory.to_vec());
+    Ok(context.cpu.read(move || excludes.inspect_directory(&*source, &directory)).await?)
+}
+
 /// Decodes a stored listing: entries `from..to` of names that are each ended by a zero byte.
 pub(super) fn decode_listing(listing: &[u8], from: u64, to: u64) -> Names {
     let take = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use proto::job::TargetNode;
 use proto::name::RawName;
 use proto::report::NotMyView;
 use proto::task::{ArchiveWork, Names as NamesOnWire, Scope, View};
 use sources::names::Names;
 use sources::paths;
-use sources::source::Metadata;
+use sources::source::{Metadata, SourceError};
 
-use super::frame::{Frame, decode_listing, list};
-use super::{Batch, Spending, Walker, view_of};
+use super::frame::{Frame, decode_listing, tags};
+use super::{Batch, Spending, Walker, not_mounted, view_of};
 use crate::devices::Devices;
 use crate::error::WorkerError;
 use crate::job::JobContext;
@@ -21,14 +22,15 @@ impl Walker {
     ///
     /// # Errors
     /// `NotMyView` when the scope, or the data set, does not look as it did to who split it off.
-    pub(crate) async fn begin(context: Arc<JobContext>, work: &ArchiveWork, stop: Stop) -> Result<Self, WorkerError> {
+    pub(crate) async fn begin(
+        context: Arc<JobContext>,
+        work: &ArchiveWork,
+        stop: Stop,
+        devices: Devices,
+    ) -> Result<Self, WorkerError> {
         check_targets(&context, &work.expected_targets).await?;
-        check_targets_near(&context, &work.scope).await?;
+        check_around(&context, &work.scope).await?;
         let spending = Spending { budget: work.budget.clone(), entries: 0, changed_entries: 0, bytes: 0 };
-        let devices = match &work.scope {
-            Scope::Root { .. } => Devices::new(None),
-            Scope::Names { .. } => Devices::new(context.facts.host.as_ref()),
-        };
         let mut walker = Self {
             spending,
             stop,
@@ -44,11 +46,14 @@ impl Walker {
             Scope::Root { targets } => Frame::root(parents, targets.clone()),
             Scope::Names { dir, names } => {
                 let (names, stored) = load_names(&walker.context, names).await?;
-                let Some(metadata) = check_scope(&walker.context, dir, work.view).await? else { return Ok(walker) };
-                let tags = match list(&walker.context, &dir.0).await? {
-                    Ok((_, tags)) => tags,
-                    Err(error) => return Err(error.into()),
+                let metadata = match check_scope(&walker.context, dir, work.view).await? {
+                    Ok(metadata) => metadata,
+                    Err(error) => {
+                        walker.note_unreadable(error); // every worker says so: it is believed
+                        return Ok(walker);
+                    }
                 };
+                let tags = tags(&walker.context, &dir.0).await?;
                 let device = walker.devices.of(&dir.0).unwrap_or(metadata.device);
                 let path = walker.context.path_of(&dir.0);
                 Frame::listed(dir.0.clone(), path, metadata.device, device, parents, names, tags).scope(stored)
@@ -63,9 +68,9 @@ impl Walker {
     /// # Errors
     /// `NotMyView` if they do not.
     pub(crate) async fn check_again(context: &JobContext, work: &ArchiveWork) -> Result<(), WorkerError> {
-        check_targets_near(context, &work.scope).await?;
+        check_around(context, &work.scope).await?;
         if let Scope::Names { dir, .. } = &work.scope {
-            check_scope(context, dir, work.view).await?;
+            let _gone = check_scope(context, dir, work.view).await?; // what is gone and believed was so before
         }
         Ok(())
     }
@@ -115,13 +120,46 @@ async fn check_targets(context: &JobContext, expected: &[(RawName, View)]) -> Re
     }
 }
 
-/// Whether the targets that the scope lies in look as they did to the root task.
-async fn check_targets_near(context: &JobContext, scope: &Scope) -> Result<(), WorkerError> {
-    let Scope::Names { dir, .. } = scope else { return Ok(()) };
-    for (place, expected) in &context.facts.target_views {
-        if paths::below(&place.0, &dir.0).is_none() {
-            continue;
+/// Whether the targets of the scope, or those that it lies in, look as they did to the root task.
+async fn check_around(context: &JobContext, scope: &Scope) -> Result<(), WorkerError> {
+    match scope {
+        Scope::Names { dir, .. } => check_near(context, dir).await,
+        Scope::Root { targets } => {
+            let mut places = Vec::new();
+            TargetNode::targets(targets, &mut places);
+            check_views(context, |target| places.iter().any(|(_, place)| *place == target)).await
         }
+    }
+}
+
+/// Whether the targets that `place` lies in look as they did to the root task, and every file system on the way is
+/// mounted.
+///
+/// # Errors
+/// `NotMyView` if not.
+pub(crate) async fn check_near(context: &JobContext, place: &RawName) -> Result<(), WorkerError> {
+    let is_above = |target: &RawName| paths::below(&target.0, &place.0).is_some();
+    check_views(context, is_above).await?;
+    let Some(host) = &context.facts.host else { return Ok(()) };
+    // Where a target itself is mounted is this worker's own matter.
+    let is_inside = |mount: &RawName| {
+        let targets = context.facts.targets.iter();
+        targets.filter_map(|(_, target)| paths::below(&target.0, &mount.0)).any(|rest| !rest.is_empty())
+    };
+    for mount in host.mounts.iter().filter(|mount| is_above(mount) && is_inside(mount)) {
+        let Some((above, _)) = paths::split_last(&mount.0) else { continue };
+        let (here, above) = (metadata_of(context, mount).await?, metadata_of(context, &above.into()).await?);
+        if let (Ok(here), Ok(above)) = (here, above)
+            && here.device == above.device
+        {
+            return Err(not_mounted(&mount.0, &here));
+        }
+    }
+    Ok(())
+}
+
+async fn check_views(context: &JobContext, concerns: impl Fn(&RawName) -> bool) -> Result<(), WorkerError> {
+    for (place, expected) in context.facts.target_views.iter().filter(|(place, _)| concerns(place)) {
         let seen = metadata_of(context, place).await?.ok().map(|metadata| view_of(&metadata));
         if seen != Some(*expected) {
             let message = format!("the data set's root {place} is not what the first worker saw");
@@ -131,10 +169,14 @@ async fn check_targets_near(context: &JobContext, scope: &Scope) -> Result<(), W
     Ok(())
 }
 
-/// The scope's directory, if it looks as it did to who split it off; `None` if it is gone and that is believed.
-async fn check_scope(context: &JobContext, dir: &RawName, view: Option<View>) -> Result<Option<Metadata>, WorkerError> {
+/// The scope's directory, if it looks as it did to who split it off; why it cannot be looked at, if that is believed.
+async fn check_scope(
+    context: &JobContext,
+    dir: &RawName,
+    view: Option<View>,
+) -> Result<Result<Metadata, SourceError>, WorkerError> {
     match metadata_of(context, dir).await? {
-        Ok(metadata) if view.is_none_or(|view| view == view_of(&metadata)) => Ok(Some(metadata)),
+        Ok(metadata) if view.is_none_or(|view| view == view_of(&metadata)) => Ok(Ok(metadata)),
         Ok(metadata) => {
             let message = format!("{dir} is another directory than the one that was split off");
             Err(not_my_view(dir, false, Some(view_of(&metadata)), Vec::new(), message))
@@ -143,8 +185,7 @@ async fn check_scope(context: &JobContext, dir: &RawName, view: Option<View>) ->
             let message = format!("{error}: {}", error.source);
             Err(not_my_view(dir, false, None, Vec::new(), message))
         }
-        Err(error) if error.is_vanished() => Ok(None), // every worker says so: it is believed
-        Err(error) => Err(error.into()),
+        Err(error) => Ok(Err(error)),
     }
 }
 
