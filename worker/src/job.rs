@@ -26,7 +26,7 @@ use sources::paths;
 use sources::source::Source;
 use tokio::sync::Mutex;
 
-use crate::dedupe::{BlobKey, Claim, Ledger, NewBlob, OwnBlobs, Reservation};
+use crate::dedupe::{BlobKey, Claim, Ledger, Loss, NewBlob, OwnBlobs, Reservation};
 use crate::error::WorkerError;
 use crate::meter::Meter;
 use crate::pack::Packer;
@@ -261,7 +261,7 @@ impl JobContext {
                 Err(error) => return Err(error.into()),
             }
         }
-        if lost { Err(WorkerError::PackLost) } else { Ok(()) }
+        if lost { Err(WorkerError::PackLost(Loss::abandoned())) } else { Ok(()) }
     }
 
     /// The path that exclude patterns match, for what the source has at `place`.

@@ -20,9 +20,3 @@ mod report;
 mod stop;
 pub mod error;
 pub mod meter;
-#[cfg(test)]
-mod test_site;
-#[cfg(test)]
-mod split_tests;
-#[cfg(test)]
-mod fault_tests;
