@@ -14,6 +14,9 @@ use super::state::{DirKey, FileKey, OpenTask, Piece, Place, ReportKey, State};
 /// Stands for the chunks before the first range, where a proof lists the starts of ranges.
 const DONE_CHUNKS: u64 = u64::MAX;
 
+/// A chunk in a report: where it ends (8 bytes) and its id (32).
+const CHUNK_RECORD_BYTES: u64 = 40;
+
 /// A large file that is not finished.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct File {
@@ -181,6 +184,9 @@ impl State {
         let Some(file) = self.files.get_mut(&key) else { return };
         let round = file.round;
         if let Some(range) = file.ranges.iter_mut().find(|range| range.start == start) {
+            // Its chunks are stored; none of them need be in the file.
+            let chunks = range.result.as_ref().map_or(0, |result| result.chunks.len() / CHUNK_RECORD_BYTES);
+            self.progress.seam_chunks_dropped += chunks;
             *range = OpenRange { start: from, end: range.end, exact: true, result: None, proven: false };
             self.open_range(key, from, round, true);
         }
