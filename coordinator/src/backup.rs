@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleet::queue::Route;
+use futures::FutureExt;
 use proto::auth::MessageKey;
 use proto::facts::Facts;
 use proto::handles::{RandomExt, UnixTime};
@@ -140,7 +141,13 @@ impl<'a> Job<'a> {
             RepositoryLock::take(&doors.repository, settings.lock.clone(), doors.clock.clone(), settings.retry_lock)
                 .await?,
         );
-        let prepared = Self::prepare(doors, submission, request, settings, lock.clone(), started_at).await;
+        // Loading a large index takes long: the lock is kept meanwhile.
+        let prepare = Self::prepare(doors, submission, request, settings, lock.clone(), started_at);
+        let prepared = tokio::select! {
+            biased;
+            prepared = prepare.boxed() => prepared,
+            lost = lock.keep() => Err(JobError::LockLost(lost)),
+        };
         if prepared.is_err() {
             let _ = lock.release().await;
         }

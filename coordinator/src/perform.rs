@@ -160,6 +160,16 @@ impl Performer {
         }
     }
 
+    /// Uploads what the assembler holds: finished directories of the checkpoint name these trees.
+    pub(crate) async fn flush_own_packs(&self) -> Result<Vec<IndexedPack>, JobError> {
+        let mut packs = Vec::new();
+        for PackReport { pack, size, header_bytes, .. } in self.assembler.flush().await? {
+            let blobs = self.doors.repository.read_pack_header(&pack, size, header_bytes).await?;
+            packs.push(IndexedPack { id: pack, blobs });
+        }
+        Ok(packs)
+    }
+
     async fn find_pack(&self, pack: Id) -> Result<Happened, JobError> {
         let repository = &self.doors.repository;
         let size = match repository.storage().size(&FileKind::Pack.name(&pack)).await {

@@ -134,8 +134,11 @@ impl JobRecord {
         if !self.has_begun().await {
             return Ok(());
         }
-        if !matches!(outcome, JobOutcome::Done { .. }) {
-            self.decide(CommitRecord::Ended(outcome.clone())).await?;
+        if !matches!(outcome, JobOutcome::Done { .. })
+            && let CommitRecord::Snapshot(_) = self.decide(CommitRecord::Ended(outcome.clone())).await?
+        {
+            // That it has a snapshot was decided before: who takes the job over sees whether it is there.
+            return Ok(());
         }
         self.put(Record::Result, &json(outcome)?).await
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::queue::{Consumer, Delivery, Inbox};
-use fleet::state::Heartbeat;
-use futures::StreamExt;
+use fleet::state::{Heartbeat, StateError};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use proto::envelope::Envelope;
 use proto::handles::BoxFuture;
 use proto::id::Id;
@@ -90,12 +90,21 @@ impl<'a> Runner<'a> {
         ended
     }
 
+    /// The lock is kept whatever the job waits for meanwhile.
     async fn run_to_end(&mut self) -> Result<Id, JobError> {
         let lock = self.performer.committer.lock.clone();
+        tokio::select! {
+            biased;
+            ended = self.take_events().boxed() => ended,
+            lost = lock.keep() => Err(JobError::LockLost(lost)),
+        }
+    }
+
+    async fn take_events(&mut self) -> Result<Id, JobError> {
         let clock = self.performer.doors.clock.clone();
-        let mut lost = Box::pin(async move { lock.keep().await });
         let mut notices: Option<Box<dyn Consumer>> = None;
-        self.see_workers().await;
+        let workers = self.performer.doors.state.workers().await;
+        self.see_workers(workers);
         self.apply(Event::Started);
         let mut tick = clock.sleep(TICK);
         while self.committed.is_none() {
@@ -104,17 +113,17 @@ impl<'a> Runner<'a> {
             }
             tokio::select! {
                 biased;
-                lost = &mut lost => return Err(JobError::LockLost(lost)),
+                // Before the reports, of which there may always be more.
+                () = &mut tick => {
+                    self.tick().await?;
+                    tick = clock.sleep(TICK);
+                }
                 Some(happened) = self.performing.next(), if !self.performing.is_empty() => self.take(happened?).await?,
                 events = self.collector.next() => for event in events? {
                     self.reports_since_checkpoint = true;
                     self.apply(event);
                 },
                 notice = next_notice(&mut notices) => self.take_notice(notice).await,
-                () = &mut tick => {
-                    self.tick().await?;
-                    tick = clock.sleep(TICK);
-                }
             }
             self.checkpoint_if_due().await?;
             self.progress.send_replace(self.state.progress());
@@ -201,12 +210,14 @@ impl<'a> Runner<'a> {
         if state.cancel_requested(job).await.unwrap_or(false) {
             self.apply(Event::CancelRequested);
         }
+        // Read before the generation: a registry that was lost in between is not taken for who lives.
+        let workers = self.performer.doors.state.workers().await;
         match self.performer.doors.state.generation(&self.performer.job).await {
             Ok(Some(generation)) if generation == self.generation => {}
             Ok(_) => self.state_was_lost().await,
             Err(_) => {} // heard of again with the next tick
         }
-        self.see_workers().await;
+        self.see_workers(workers);
         self.apply(Event::Tick);
         let alone = self.performer.doors.clock.monotonic().saturating_sub(self.last_worker_seen_at);
         if alone > self.wait_workers {
@@ -225,8 +236,8 @@ impl<'a> Runner<'a> {
         self.apply(Event::StateLost);
     }
 
-    async fn see_workers(&mut self) {
-        let Ok(workers) = self.performer.doors.state.workers().await else { return };
+    fn see_workers(&mut self, workers: Result<Vec<Heartbeat>, StateError>) {
+        let Ok(workers) = workers else { return };
         let pool = &self.performer.route.pool;
         let workers: Vec<Heartbeat> = workers.into_iter().filter(|worker| worker.pool == *pool).collect();
         if !workers.is_empty() {
@@ -283,11 +294,12 @@ impl<'a> Runner<'a> {
 
     /// A job that ends without a snapshot leaves an index and a checkpoint, so that the next one need not begin anew.
     async fn keep_what_is_done(&mut self) {
-        let packs = self.session.take_all();
+        let mut packs = self.session.take_all();
         if packs.is_empty() && !self.performer.committer.record.has_begun().await {
             return;
         }
         let kept = async {
+            packs.extend(self.performer.flush_own_packs().await?);
             if !packs.is_empty() {
                 self.performer.write_index(&packs).await?;
             }

@@ -20,3 +20,9 @@ mod report;
 mod stop;
 pub mod error;
 pub mod meter;
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod split_tests;
+#[cfg(test)]
+mod test_site;

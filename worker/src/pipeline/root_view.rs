@@ -38,7 +38,7 @@ pub(super) async fn root_view(
     targets: Vec<(RawName, View)>,
 ) -> Result<RootView, WorkerError> {
     check_unmoved(context, &targets).await?;
-    let places: Vec<Vec<u8>> = context.facts.targets.iter().map(|(_, place)| place.0.clone()).collect();
+    let places: Vec<Vec<u8>> = targets.iter().map(|(place, _)| place.0.clone()).collect();
     let source = context.source.clone();
     let mounts = context.cpu.read(move || source.mounts(&places)).await??;
     let own = context.facts.host.clone().unwrap_or_default();
