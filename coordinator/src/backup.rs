@@ -76,6 +76,8 @@ pub struct BackupDone {
 
 /// So often a job that lost its lock goes on as a new one.
 const LOCKS_LOST_MAX: u32 = 3;
+/// How long to wait before a service that does not answer is asked again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs a backup. A job whose lock was lost goes on as a new job at once.
 ///
@@ -148,10 +150,14 @@ impl<'a> Job<'a> {
             prepared = prepare.boxed() => prepared,
             lost = lock.keep() => Err(JobError::LockLost(lost)),
         };
-        if prepared.is_err() {
-            let _ = lock.release().await;
+        match prepared {
+            Ok(prepared) => Ok(prepared),
+            Err(error) => {
+                let error = error.unless_lost(&lock).await;
+                let _ = lock.release().await;
+                Err(error)
+            }
         }
-        prepared
     }
 
     async fn prepare(
@@ -202,16 +208,31 @@ impl<'a> Job<'a> {
     }
 
     async fn run(self, state: State, progress: &watch::Sender<Progress>) -> Result<BackupDone, JobError> {
+        let done = self.lead(state, progress).await;
+        let outcome = match &done {
+            Ok(done) => JobOutcome::Done { snapshot: done.snapshot },
+            Err(JobError::Cancelled) => JobOutcome::Cancelled,
+            Err(error) => JobOutcome::Failed { reason: error.chain() },
+        };
+        self.close(&outcome).await;
+        done
+    }
+
+    /// Everything between the doors' opening and the snapshot.
+    async fn lead(&self, state: State, progress: &watch::Sender<Progress>) -> Result<BackupDone, JobError> {
         let (doors, job) = (self.doors, self.performer.job.clone());
-        doors.queue.declare(&self.performer.route).await?;
-        let wanted: u64 = u64::from_le_bytes(doors.repository.random().bytes());
-        let generation = doors.state.open_job(&job, wanted).await?;
+        let opened = tokio::select! {
+            biased;
+            opened = self.open_doors().boxed() => opened,
+            lost = self.lock.keep() => Err(JobError::LockLost(lost)),
+        };
+        let generation = opened?;
         let collector = Collector::new(doors.clone(), job.clone(), self.performer.key.clone());
         let performer = self.performer.clone();
         let (wait, embedded) = (self.settings.wait_workers, self.settings.embedded);
         let mut runner = Runner::new(performer, collector, state, progress, generation, wait, embedded);
         let ended = runner.run().await;
-        let done = ended.map(|snapshot| BackupDone {
+        ended.map(|snapshot| BackupDone {
             job: job.clone(),
             snapshot,
             tree: runner.tree().unwrap_or_default(),
@@ -220,19 +241,31 @@ impl<'a> Job<'a> {
             progress: runner.state.progress(),
             packs: runner.state.packs_written(),
             index_files: self.performer.committer.index_files(),
-            problems: runner.state.problems().to_vec(),
+            problems: runner.state.problems(),
             started_at: self.performer.committer.started_at,
             ended_at: doors.clock.now(),
             resumed: self.resumed.as_ref().map(|resumed| resumed.old.job.clone()),
-        });
-        let outcome = match &done {
-            Ok(done) => JobOutcome::Done { snapshot: done.snapshot },
-            Err(JobError::Cancelled) => JobOutcome::Cancelled,
-            Err(error) => JobOutcome::Failed { reason: error.chain() },
-        };
-        drop(runner);
-        self.close(&outcome).await;
-        done
+        })
+    }
+
+    /// Declares the queue and opens the job's state, as long as workers would be waited for; returns the generation.
+    async fn open_doors(&self) -> Result<u64, JobError> {
+        let (doors, job) = (self.doors, &self.performer.job);
+        let wanted: u64 = u64::from_le_bytes(doors.repository.random().bytes());
+        let give_up_at = doors.clock.monotonic() + self.settings.wait_workers;
+        loop {
+            let opened = async {
+                doors.queue.declare(&self.performer.route).await?;
+                Ok::<u64, JobError>(doors.state.open_job(job, wanted).await?)
+            };
+            match opened.await {
+                Err(error) if error.is_unreachable() && doors.clock.monotonic() < give_up_at => {
+                    tracing::warn!(error = error.chain(), "the job waits for its services");
+                    doors.clock.sleep(ASK_AGAIN_AFTER).await;
+                }
+                opened => return opened,
+            }
+        }
     }
 
     /// Ends the record, tells the workers, releases the lock. The snapshot, if there is one, is safe already.

@@ -4,7 +4,7 @@ use fleet::objects::ObjectError;
 use fleet::queue::QueueError;
 use fleet::state::StateError;
 use proto::id::JobId;
-use repository::locks::{HoldError, LockError, Lost};
+use repository::locks::{HoldError, LockError, Lost, RepositoryLock};
 use repository::repository::RepositoryError;
 use repository::storage::StorageError;
 
@@ -77,6 +77,24 @@ impl JobError {
             cause = error.source();
         }
         text
+    }
+}
+
+impl JobError {
+    /// Queue or job state do not answer; asking again may help.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Queue(QueueError::Unavailable { .. }) | Self::State(StateError::Unavailable { .. }))
+    }
+
+    /// Without its lock a job's failure says nothing: what is missing may have been removed by who saw no lock.
+    pub(crate) async fn unless_lost(self, lock: &RepositoryLock) -> Self {
+        if matches!(self, Self::LockLost(_) | Self::Fenced { .. } | Self::Cancelled) {
+            return self;
+        }
+        match lock.still_there().await {
+            Err(HoldError::Lost(lost)) => Self::LockLost(lost),
+            Ok(_) | Err(HoldError::Trouble(_)) => self,
+        }
     }
 }
 

@@ -88,7 +88,7 @@ impl Performer {
                 one(Event::NamesRead { dir, first: fragment.first, names })
             }
             Effect::AdoptHost { host, targets } => self.adopt_host(&host, targets).await,
-            Effect::SetDevices { devices, unmounted } => self.set_devices(devices, &unmounted).await,
+            Effect::SetDevices { devices, mounted, unmounted } => self.set_devices(devices, &mounted, &unmounted).await,
             Effect::AssembleDir { dir, node, parents, fragments } => {
                 let Stored { what: node, packs } = self.assembler.assemble_dir(&node, &parents, &fragments).await?;
                 events(packs, Event::DirAssembled { dir, node })
@@ -232,12 +232,17 @@ impl Performer {
     async fn set_devices(
         &self,
         devices: BTreeMap<RawName, u64>,
+        mounted: &BTreeSet<RawName>,
         unmounted: &BTreeSet<RawName>,
     ) -> Result<Happened, JobError> {
         let (facts, _) = self.facts();
         let host = facts.host.clone().unwrap_or_default();
-        let mounts = host.mounts.difference(unmounted).cloned().collect();
-        self.put_facts(Facts { host: Some(HostFacts { devices: devices.clone(), mounts, ..host }), ..facts }).await?;
+        let mounts = host.mounts.union(mounted).filter(|mount| !unmounted.contains(*mount)).cloned().collect();
+        self.put_facts(Facts {
+            host: Some(HostFacts { devices: devices.clone(), mounts, unmounted: unmounted.clone(), ..host }),
+            ..facts
+        })
+        .await?;
         one(Event::FactsReady { devices })
     }
 

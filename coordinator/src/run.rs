@@ -81,7 +81,10 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// Why there is none. Nothing is put after `LockLost` and `Fenced`.
     pub(crate) async fn run(&mut self) -> Result<Id, JobError> {
-        let ended = self.run_to_end().await;
+        let ended = match self.run_to_end().await {
+            Ok(snapshot) => Ok(snapshot),
+            Err(error) => Err(error.unless_lost(&self.performer.committer.lock).await),
+        };
         if let Err(error) = &ended
             && !matches!(error, JobError::LockLost(_) | JobError::Fenced { .. } | JobError::Lock(_))
         {

@@ -51,6 +51,9 @@ pub struct HostFacts {
     /// data set.
     #[serde(default)]
     pub mounts: BTreeSet<RawName>,
+    /// Where the parent snapshot, or the worker of the root task, has another file system, and nobody has one now.
+    #[serde(default)]
+    pub unmounted: BTreeSet<RawName>,
 }
 
 impl HostFacts {

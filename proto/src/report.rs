@@ -66,7 +66,7 @@ pub struct ResultReport {
     pub packs: Vec<Id>,
     /// Blobs that this result refers to, and which are neither in G nor in `packs`.
     pub borrowed: Payload,
-    /// Figures of this task alone.
+    /// Figures of what this task finished. Whoever finishes what it left open counts that.
     pub counts: Counts,
     /// What could not be read, and the like; at most [`PROBLEMS_MAX`], `counts` has the number.
     pub problems: Vec<Problem>,
@@ -109,6 +109,18 @@ pub struct Archived {
     /// With the root task: the host's facts and what the targets look like.
     #[serde(default)]
     pub root: Option<RootView>,
+    /// Of the report's figures: what is missing from directories that this task did not finish.
+    #[serde(default)]
+    pub missing: Missing,
+}
+
+/// Entries that are missing from a directory: whoever does its other entries again does not meet them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// They could not be read.
+    pub unreadable: u64,
+    /// They were gone when they were read.
+    pub vanished: u64,
 }
 
 /// What the worker that did the root task saw.
@@ -172,6 +184,9 @@ pub struct OpenDir {
     pub view: View,
     /// Trees of the same directory in the parents.
     pub parents: Vec<Id>,
+    /// The number that the parent snapshot has for the directory's file system.
+    #[serde(default)]
+    pub parent_device: Option<u64>,
     /// Its entries, ascending; none are missing between them.
     pub items: Vec<Item>,
 }
@@ -191,6 +206,9 @@ pub struct OpenFile {
     pub done: Payload,
     /// Where these end; 0 without any.
     pub done_to: u64,
+    /// The parent snapshot has a file of this name.
+    #[serde(default)]
+    pub is_in_parent: bool,
 }
 
 /// Entries that were not looked at.

@@ -86,10 +86,14 @@ pub struct ArchiveWork {
     /// Trees of the same directory in the parent snapshot and the parent checkpoint, best first.
     #[serde(default)]
     pub parents: Vec<Id>,
+    /// The number that the parent snapshot has for the file system of the scope's directory.
+    #[serde(default)]
+    pub parent_device: Option<u64>,
     /// How the scope's directory looked to who split it off; none for the root.
     #[serde(default)]
     pub view: Option<View>,
-    /// With the root: how the parent snapshot has the targets; a worker that sees something else says so first.
+    /// With the root: how the parent snapshot has the targets, or what was agreed on since; a worker that sees
+    /// something else says so first.
     #[serde(default)]
     pub expected_targets: Vec<(RawName, View)>,
     /// When to stop and report a split.

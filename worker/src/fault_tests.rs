@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto::auth::MessageKey;
 use proto::envelope::Envelope;
 use proto::handles::UnixTime;
-use proto::report::{Archived, Item, NotMyView, Outcome, Payload, Problem, ProblemKind, Report, ResultReport};
+use proto::report::{Archived, Item, Missing, NotMyView, Outcome, Payload, Problem, ProblemKind, Report, ResultReport};
 use proto::task::{FileIdentity, Names, RangeWork, Scope, View};
 use repository::repository::FileKind;
 use sources::generated::{Change, Content, GeneratedTree, Trouble};
@@ -217,7 +217,7 @@ async fn a_report_that_is_too_long_for_a_message_becomes_an_object() {
         task: proto::id::Id::of(b"task"),
         round: 0,
         worker: proto::id::WorkerId::new("w1").unwrap(),
-        outcome: Outcome::Archived(Archived { items: Vec::new(), root: None }),
+        outcome: Outcome::Archived(Archived { items: Vec::new(), root: None, missing: Missing::default() }),
         packs: Vec::new(),
         borrowed: Payload::default(),
         counts: Default::default(),

@@ -60,6 +60,11 @@ impl Found {
         trees
     }
 
+    /// The same of an entry that is a directory in the parent.
+    pub(crate) fn directory_device(&self) -> Option<u64> {
+        self.device().filter(|_| self.nodes.first().is_some_and(|node| node.kind == Kind::Dir))
+    }
+
     /// The number of the file system that the entry is on.
     pub(crate) fn device(&self) -> Option<u64> {
         self.nodes.first().map(|node| node.device_id).filter(|device| *device != 0)

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::{self, FuturesUnordered};
-use proto::report::{Archived, Counts, Item, PROBLEMS_MAX, Problem, ProblemKind, RootView};
+use proto::report::{Archived, Counts, Item, Missing, PROBLEMS_MAX, Problem, ProblemKind, RootView};
 use proto::task::{ArchiveWork, Scope};
 use repository::format::node::Node;
 use repository::format::pack::BlobType;
@@ -26,7 +26,7 @@ use crate::job::JobContext;
 use crate::meter::Meter;
 use crate::read::{ReadFile, read_batch};
 use crate::stop::Stop;
-use crate::tree::{TreeBuilder, node_of};
+use crate::tree::{Built, TreeBuilder, node_of};
 use crate::walk::{Batch, Entry, STREAMED_FROM_BYTES, Step, Walker, second_opinion};
 
 mod long_file;
@@ -52,6 +52,7 @@ enum Done {
     Node(Box<Node>),
     Leave,
     Open(Item),
+    Missing(Missing),
 }
 
 /// A batch that is done.
@@ -196,7 +197,7 @@ impl Task {
                 Step::Leave => done.steps.push(Done::Leave),
                 Step::Open(item) => done.steps.push(Done::Open(item)),
                 Step::Note(problem) => done.note(problem),
-                Step::Vanished => done.ledger.counts.vanished += 1,
+                Step::Vanished => done.vanished(),
                 Step::Leaf(entry) if must_read(&entry) => match read.next() {
                     Some(Ok(file)) => self.finish_read(*entry, file, &mut chunks, done),
                     Some(Err(error)) => self.not_read(*entry, error, done),
@@ -269,7 +270,7 @@ impl Task {
     /// A file could not be read: another worker shall try, or it is believed.
     fn not_read(&self, entry: Entry, error: sources::source::SourceError, done: &mut BatchDone) {
         if error.is_vanished() {
-            done.ledger.counts.vanished += 1;
+            done.vanished();
         } else if self.work.last_word {
             let message = format!("{error}: {}", error.source);
             done.note(Problem { kind: ProblemKind::Unreadable, path: entry.source.into(), message });
@@ -283,8 +284,14 @@ impl BatchDone {
     fn note(&mut self, problem: Problem) {
         if problem.kind == ProblemKind::Unreadable {
             self.ledger.counts.unreadable += 1;
+            self.steps.push(Done::Missing(Missing { unreadable: 1, vanished: 0 }));
         }
         self.problems.push(problem);
+    }
+
+    fn vanished(&mut self) {
+        self.ledger.counts.vanished += 1;
+        self.steps.push(Done::Missing(Missing { unreadable: 0, vanished: 1 }));
     }
 }
 
@@ -310,12 +317,12 @@ impl Assembly<'_> {
         for step in batch.steps {
             match step {
                 Done::Enter { node, entry, parents } => {
-                    self.ledger.counts.entries += 1;
                     Meter::add(&self.task.context.meter.entries, 1);
                     self.builder.enter(*node, entry, parents);
                 }
                 Done::Node(node) => self.builder.add(&node),
                 Done::Open(item) => self.builder.open(item),
+                Done::Missing(missing) => self.builder.miss(missing),
                 Done::Leave => trees.extend(self.builder.leave()),
             }
         }
@@ -329,8 +336,8 @@ impl Assembly<'_> {
             // What could not be had counts only if the data set is still the one that was split off.
             Walker::check_again(&self.task.context, &self.task.work).await?;
         }
-        let (items, counts) = self.builder.finish();
+        let Built { items, counts, missing } = self.builder.finish();
         self.ledger.counts.add(&counts);
-        Ok(ArchiveDone { archived: Archived { items, root }, ledger: self.ledger, problems: self.problems })
+        Ok(ArchiveDone { archived: Archived { items, root, missing }, ledger: self.ledger, problems: self.problems })
     }
 }

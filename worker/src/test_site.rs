@@ -146,7 +146,16 @@ impl Backup<'_> {
 
     pub(crate) fn work(&self, scope: Scope, view: Option<View>, parents: Vec<Id>) -> ArchiveWork {
         let (budget, last_word) = (self.budget.clone(), self.last_word);
-        ArchiveWork { scope, parents, view, expected_targets: Vec::new(), budget, borrow: true, last_word }
+        ArchiveWork {
+            scope,
+            parents,
+            parent_device: None,
+            view,
+            expected_targets: Vec::new(),
+            budget,
+            borrow: true,
+            last_word,
+        }
     }
 
     pub(crate) async fn archive(&mut self, work: ArchiveWork) -> Result<ArchiveDone, WorkerError> {

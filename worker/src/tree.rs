@@ -4,7 +4,7 @@ use fleet::objects::{Objects, ObjectsExt};
 use proto::facts::{Facts, HostFacts};
 use proto::id::{Id, JobId};
 use proto::name::RawName;
-use proto::report::{Counts, Fragment, Item, OpenDir, OpenNames, Payload};
+use proto::report::{Counts, Fragment, Item, Missing, OpenDir, OpenNames, Payload};
 use proto::task::Names;
 use repository::format::node::{ExtendedAttribute, Kind, Node, mode_from_stat};
 use repository::format::node_time::NodeTime;
@@ -72,7 +72,17 @@ fn kind_of(kind: FileKind) -> Kind {
 /// Builds trees from what the walk met, in its order.
 pub(crate) struct TreeBuilder {
     frames: Vec<Frame>,
+    counts: Counts,
+    /// Missing from directories that were left open.
+    missing: Missing,
+}
+
+/// What became of a scope.
+pub(crate) struct Built {
+    pub(crate) items: Vec<Item>,
+    /// Its finished directories.
     pub(crate) counts: Counts,
+    pub(crate) missing: Missing,
 }
 
 /// A directory that was entered.
@@ -80,6 +90,7 @@ struct Frame {
     dir: Option<EnteredDir>,
     items: Vec<Item>,
     run: Run,
+    missing: Missing,
 }
 
 struct EnteredDir {
@@ -124,7 +135,7 @@ impl Run {
 
 impl Frame {
     fn of(dir: Option<EnteredDir>) -> Self {
-        Self { dir, items: Vec::new(), run: Run::default() }
+        Self { dir, items: Vec::new(), run: Run::default(), missing: Missing::default() }
     }
 
     fn close_run(&mut self) {
@@ -134,7 +145,7 @@ impl Frame {
 
 impl TreeBuilder {
     pub(crate) fn new() -> Self {
-        Self { frames: vec![Frame::of(None)], counts: Counts::default() }
+        Self { frames: vec![Frame::of(None)], counts: Counts::default(), missing: Missing::default() }
     }
 
     fn top(&mut self) -> &mut Frame {
@@ -152,6 +163,11 @@ impl TreeBuilder {
     /// A finished entry that is not a directory.
     pub(crate) fn add(&mut self, node: &Node) {
         self.top().run.push(&node.name, node);
+    }
+
+    /// An entry of the directory that is not in its tree.
+    pub(crate) fn miss(&mut self, missing: Missing) {
+        add_missing(&mut self.top().missing, missing);
     }
 
     /// Something that is not finished.
@@ -189,6 +205,7 @@ impl TreeBuilder {
         };
         if !frame.items.is_empty() {
             frame.close_run();
+            add_missing(&mut self.missing, frame.missing);
             self.open(open_dir(dir, frame.items));
             return None;
         }
@@ -198,6 +215,7 @@ impl TreeBuilder {
         json.extend_from_slice(b"]}\n");
         let id = Id::of(&json);
         dir.node.subtree = Some(id);
+        self.counts.entries += 1;
         match dir.entry.parent.as_deref() {
             None => self.counts.dirs_new += 1,
             Some(parent) if *parent == dir.node => self.counts.dirs_unmodified += 1,
@@ -208,17 +226,23 @@ impl TreeBuilder {
     }
 
     /// What became of the scope.
-    pub(crate) fn finish(mut self) -> (Vec<Item>, Counts) {
+    pub(crate) fn finish(mut self) -> Built {
         while self.frames.len() > 1 {
             self.leave();
         }
         let mut items = Vec::new();
         if let Some(mut frame) = self.frames.pop() {
             frame.close_run();
+            add_missing(&mut self.missing, frame.missing);
             items = frame.items;
         }
-        (items, self.counts)
+        Built { items, counts: self.counts, missing: self.missing }
     }
+}
+
+fn add_missing(to: &mut Missing, more: Missing) {
+    to.unreadable += more.unreadable;
+    to.vanished += more.vanished;
 }
 
 /// Whether two neighbouring entries that could not be read are one item: where nothing can be read, there are many.
@@ -244,6 +268,7 @@ fn open_dir(dir: EnteredDir, items: Vec<Item>) -> Item {
         path: RawName::from(dir.entry.source),
         node,
         parents: dir.parents,
+        parent_device: dir.entry.parent_device,
         items,
     })
 }

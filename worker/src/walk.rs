@@ -6,7 +6,7 @@
 mod frame;
 mod scope;
 
-pub(crate) use self::scope::check_near;
+pub(crate) use self::scope::{check_near, mount_points, see_data_set};
 
 use proto::id::Id;
 use proto::job::{Budget, TargetNode, TargetPlace};
@@ -16,6 +16,7 @@ use proto::task::{Names as NamesOnWire, View};
 use repository::format::node::Node;
 use sources::paths;
 use sources::source::{FileKind, Metadata, SourceError, SourceErrorKind};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use self::frame::{Children, Frame};
@@ -46,6 +47,8 @@ pub(crate) struct Entry {
     pub(crate) device: u64,
     /// The best parent's node.
     pub(crate) parent: Option<Box<Node>>,
+    /// The number that the parent snapshot has for its file system.
+    pub(crate) parent_device: Option<u64>,
     /// The file is as the parent has it, and all its blobs are in G.
     pub(crate) unchanged: bool,
 }
@@ -105,6 +108,8 @@ pub(crate) struct Walker {
     spending: Spending,
     frames: Vec<Frame>,
     pub(crate) devices: Devices,
+    /// What is there now is believed, whatever the parent snapshot or the root worker has mounted there.
+    believed: BTreeSet<RawName>,
     last_word: bool,
     stopping: bool,
     batch: Batch,
@@ -214,7 +219,8 @@ impl Walker {
         let found = self.find_parents(&name);
         let device = self.device_number(&source, &metadata, &found).unwrap_or(metadata.device);
         let parents = self.context.open_parents(&found.subtrees()).await;
-        let frame = Frame::above(source.clone(), metadata.device, device, parents, children);
+        let frame =
+            Frame::above(source.clone(), metadata.device, device, parents, children).on_parent_device(found.device());
         self.enter(name, source, metadata, device, found);
         self.frames.push(frame);
         Ok(())
@@ -230,7 +236,7 @@ impl Walker {
         inside: bool,
     ) -> Result<(), WorkerError> {
         let found = self.find_parents(&name);
-        if inside && self.is_missing_mount(&source, &metadata) {
+        if inside && self.is_missing_mount(&source, &metadata, &found) {
             return Err(not_mounted(&source, &metadata));
         }
         let Some(device) = self.device_number(&source, &metadata, &found) else {
@@ -278,7 +284,8 @@ impl Walker {
                     tracing::warn!("{warning}");
                 }
                 let parents = self.context.open_parents(&found.subtrees()).await;
-                let frame = Frame::listed(source.clone(), path, metadata.device, device, parents, names, tags);
+                let frame = Frame::listed(source.clone(), path, metadata.device, device, parents, names, tags)
+                    .on_parent_device(found.device());
                 self.enter(name, source, metadata, device, found);
                 self.frames.push(frame);
             }
@@ -288,9 +295,9 @@ impl Walker {
     }
 
     fn enter(&mut self, name: Vec<u8>, source: Vec<u8>, metadata: Metadata, device: u64, found: Found) {
-        let parents = found.subtrees();
+        let (parents, parent_device) = (found.subtrees(), found.device());
         let parent = found.nodes.into_iter().next().map(Box::new);
-        let entry = Box::new(Entry { name, source, metadata, device, parent, unchanged: false });
+        let entry = Box::new(Entry { name, source, metadata, device, parent, parent_device, unchanged: false });
         self.spending.spend(&entry);
         self.push(Step::Enter { entry, parents });
     }
@@ -306,7 +313,8 @@ impl Walker {
         let mut nodes = found.nodes;
         let chosen = complete.unwrap_or(0);
         let parent = (chosen < nodes.len()).then(|| Box::new(nodes.swap_remove(chosen)));
-        let entry = Box::new(Entry { name, source, metadata, device, parent, unchanged: complete.is_some() });
+        let unchanged = complete.is_some();
+        let entry = Box::new(Entry { name, source, metadata, device, parent, parent_device: None, unchanged });
         self.spending.spend(&entry);
         self.batch.bytes += if entry.unchanged { 0 } else { entry.metadata.size };
         self.push(Step::Leaf(entry));
@@ -336,10 +344,17 @@ impl Walker {
         }
     }
 
-    /// Whether the map has a mount point here where this worker has none.
-    fn is_missing_mount(&self, source: &[u8], metadata: &Metadata) -> bool {
+    /// Whether the map, or the parent snapshot, has another file system here where this worker has none.
+    fn is_missing_mount(&self, source: &[u8], metadata: &Metadata, found: &Found) -> bool {
         let Some(frame) = self.frames.last() else { return false };
-        metadata.device == frame.local_device && self.devices.begins_at(source)
+        if metadata.device != frame.local_device || self.believed.contains(&RawName::from(source)) {
+            return false;
+        }
+        let had_another = match (found.directory_device(), frame.parent_device) {
+            (Some(here), Some(around)) => metadata.kind == FileKind::Directory && here != around,
+            _ => false,
+        };
+        had_another || self.devices.begins_at(source)
     }
 
     /// Leaves what is not done of the directory on top to others.

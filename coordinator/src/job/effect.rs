@@ -61,6 +61,8 @@ pub enum Effect {
     SetDevices {
         /// All of it.
         devices: BTreeMap<RawName, u64>,
+        /// Places where the root worker has no file system mounted, and another one does.
+        mounted: BTreeSet<RawName>,
         /// Places where no worker has a file system mounted any more.
         unmounted: BTreeSet<RawName>,
     },

@@ -24,6 +24,7 @@ pub(super) struct File {
     name: RawName,
     path: RawName,
     node: Vec<u8>,
+    is_in_parent: bool,
     identity: FileIdentity,
     done: (Payload, u64),
     ranges: Vec<OpenRange>,
@@ -69,6 +70,7 @@ impl State {
             name: open.name.clone(),
             path: open.path,
             node: open.node,
+            is_in_parent: open.is_in_parent,
             identity: open.identity,
             done: (open.done, open.done_to),
             ranges,
@@ -164,6 +166,7 @@ impl State {
                 self.progress.seams_matched += matched;
                 self.progress.seam_chunks_dropped += dropped;
                 if let Some(file) = self.files.remove(&key) {
+                    self.count_file(&file);
                     if file.is_changed() {
                         self.counts.changed_while_read += 1;
                         let message = "the file changed while it was read; the next run reads it again".to_owned();
@@ -175,6 +178,15 @@ impl State {
             }
             Stitched::Again { start, from } => self.redo_range(key, start, from),
             Stitched::Untiled => self.read_whole(key),
+        }
+    }
+
+    fn count_file(&mut self, file: &File) {
+        self.counts.entries += 1;
+        self.counts.bytes_processed += file.identity.size;
+        match file.is_in_parent {
+            true => self.counts.files_changed += 1,
+            false => self.counts.files_new += 1,
         }
     }
 

@@ -111,10 +111,12 @@ impl State {
             node: open.node,
             view: Some(open.view),
             parents: open.parents,
+            parent_device: open.parent_device,
             pieces: BTreeMap::new(),
             open: 0,
         };
         self.dirs.insert(key, dir);
+        self.counts.entries += 1; // it stays open whatever becomes of the report
         self.insert_open_piece(above, open.name, Piece::Dir);
         self.place_items(key, None, open.items, origin);
         self.assemble_if_complete(key);
@@ -197,6 +199,7 @@ impl State {
         let work = Work::Archive(ArchiveWork {
             scope,
             parents: directory.parents.clone(),
+            parent_device: directory.parent_device,
             view,
             expected_targets: Vec::new(),
             budget,
@@ -219,6 +222,8 @@ impl State {
                 (1..).find(|number| !taken(number)).unwrap_or(u64::MAX) // there are fewer devices than numbers
             });
             self.devices.insert(new.path.clone(), number);
+            // Who sees no other file system there does not see the data set.
+            self.mounted.insert(new.path.clone());
             self.change_facts();
         }
         let terms = Terms { round: origin.round + 1, borrow: origin.borrow, not_again: None, whole_files: false };

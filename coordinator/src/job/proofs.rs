@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::id::{Id, Round};
 use proto::name::RawName;
-use proto::report::{Counts, PackReport, Problem, ResultReport};
+use proto::report::{Counts, Missing, Outcome, PackReport, Problem, ResultReport};
 use serde::{Deserialize, Serialize};
 
 use super::effect::Effect;
@@ -74,6 +74,7 @@ pub(super) struct Proof {
     checking: bool,
     round: Round,
     counts: Counts,
+    missing: Missing,
     problems: Vec<Problem>,
     /// Pieces that this report finished.
     pub(super) pieces: Vec<(DirKey, RawName)>,
@@ -114,8 +115,12 @@ impl State {
         for pack in &packs {
             self.packs.waiting.entry(*pack).or_default().insert(key);
         }
+        let missing = match &report.outcome {
+            Outcome::Archived(archived) => archived.missing,
+            _ => Missing::default(),
+        };
         let (counts, problems) = (report.counts, report.problems.clone());
-        let proof = Proof { packs, checking, round, counts, problems, ..Proof::default() };
+        let proof = Proof { packs, checking, round, counts, missing, problems, ..Proof::default() };
         self.proofs.insert(key, proof);
         if checking {
             self.listed_for_wanted = false;
@@ -251,8 +256,9 @@ impl State {
         for pack in &proof.packs {
             forget(&mut self.packs.waiting, pack, key);
         }
-        // What could not be read is not among the names that are done again: it stays known.
-        self.counts.unreadable += proof.counts.unreadable;
+        // What could not be read, or was gone, is not among the names that are done again: it stays known.
+        self.counts.unreadable += proof.missing.unreadable;
+        self.counts.vanished += proof.missing.vanished;
         self.note_problems(proof.problems);
         let Some(round) = self.next_round(proof.round) else { return };
         for (dir, first) in proof.pieces {

@@ -137,12 +137,16 @@ impl State {
 
     /// Puts the changed facts in force: one change after the other, so that none is overwritten by an older one.
     pub(super) fn change_facts(&mut self) {
-        if matches!(self.facts, FactsStage::Adopting | FactsStage::Pending) {
+        if self.facts != FactsStage::Ready {
             self.facts_changed = true;
             return;
         }
         self.facts = FactsStage::Pending;
-        self.perform(Effect::SetDevices { devices: self.devices.clone(), unmounted: self.unmounted.clone() });
+        self.perform(Effect::SetDevices {
+            devices: self.devices.clone(),
+            mounted: self.mounted.clone(),
+            unmounted: self.unmounted.clone(),
+        });
     }
 
     /// The registry of workers was lost with the rest: who lives is known when all had time to say so.

@@ -73,6 +73,8 @@ pub struct State {
     /// Changed since the facts that are being stored.
     pub(super) facts_changed: bool,
     pub(super) devices: BTreeMap<RawName, u64>,
+    /// Where the root worker has no mount point, and another one does.
+    pub(super) mounted: BTreeSet<RawName>,
     /// Where no worker finds a mount point that the root worker had.
     pub(super) unmounted: BTreeSet<RawName>,
     pub(super) workers: Workers,
@@ -161,6 +163,7 @@ pub(super) struct Dir {
     pub(super) node: Vec<u8>,
     pub(super) view: Option<View>,
     pub(super) parents: Vec<Id>,
+    pub(super) parent_device: Option<u64>,
     /// By first name; they do not overlap.
     pub(super) pieces: BTreeMap<RawName, Piece>,
     /// Pieces that are not both done and proven.
@@ -203,6 +206,7 @@ impl State {
             node: Vec::new(),
             view: None,
             parents: settings.parents.clone(),
+            parent_device: None,
             pieces: BTreeMap::new(),
             open: 1, // the root task
         };
@@ -223,6 +227,7 @@ impl State {
             facts: FactsStage::Root,
             facts_changed: false,
             devices: BTreeMap::new(),
+            mounted: BTreeSet::new(),
             unmounted: BTreeSet::new(),
             workers: Workers::default(),
             probe: Probe::default(),
@@ -258,9 +263,12 @@ impl State {
         &self.counts
     }
 
-    /// What could not be read, and the like.
-    pub fn problems(&self) -> &[Problem] {
-        &self.problems
+    /// What could not be read, and the like: by path, each once though its task was done again.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.problems.clone();
+        problems.sort_by(|a, b| (&a.path, &a.message).cmp(&(&b.path, &b.message)));
+        problems.dedup();
+        problems
     }
 
     /// The root's tree, once it is stored.
@@ -310,6 +318,7 @@ impl State {
         let work = Work::Archive(ArchiveWork {
             scope: Scope::Root { targets: self.settings.targets.clone() },
             parents: self.settings.parents.clone(),
+            parent_device: None,
             view: None,
             expected_targets: self.first_expectation(),
             budget: self.settings.budget.clone(),

@@ -8,7 +8,7 @@ use proto::id::{Id, JobId, Round, WorkerId};
 use proto::job::{Budget, TargetNode, TargetPlace};
 use proto::name::RawName;
 use proto::report::{
-    Archived, Counts, Fragment, Item, OpenDir, OpenNames, Outcome, PackReport, Payload, ResultReport, RootView,
+    Archived, Counts, Fragment, Item, Missing, OpenDir, OpenNames, Outcome, PackReport, Payload, ResultReport, RootView,
 };
 use proto::task::{Names, Scope, View, Work};
 
@@ -76,6 +76,7 @@ fn open(names: &[&str]) -> Item {
 /// A directory that is left open.
 fn dir(text: &str, path: &str, items: Vec<Item>) -> Item {
     Item::Dir(OpenDir {
+        parent_device: None,
         name: name(text),
         path: name(path),
         node: text.as_bytes().to_vec(),
@@ -182,7 +183,7 @@ impl Job {
     fn archived(task: &Published, items: Vec<Item>) -> ResultReport {
         let is_root = matches!(&task.work, Work::Archive(work) if matches!(work.scope, Scope::Root { .. }));
         let root = is_root.then(|| RootView { host: Payload::default(), targets: Vec::new() });
-        Self::report(task, "w1", Outcome::Archived(Archived { items, root }))
+        Self::report(task, "w1", Outcome::Archived(Archived { items, root, missing: Missing::default() }))
     }
 
     fn finish(&mut self, task: &Published, items: Vec<Item>) -> Vec<Effect> {

@@ -1,5 +1,6 @@
 //! The same view for every worker (DESIGN 3.3): who refused a task, and when that is believed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proto::id::{Id, WorkerId};
@@ -33,6 +34,13 @@ impl Refusals {
     pub(super) fn avoid(&mut self, worker: WorkerId) {
         self.avoided.push(worker);
     }
+}
+
+/// Whether the root task expects just that already.
+fn is_expected(work: &Work, seen: &[(RawName, Option<View>)]) -> bool {
+    let Work::Archive(archive) = work else { return false };
+    let seen = seen.iter().filter_map(|(place, view)| view.map(|view| (place.clone(), view)));
+    seen.eq(archive.expected_targets.iter().cloned())
 }
 
 impl State {
@@ -74,7 +82,8 @@ impl State {
 
     fn decide_task(&mut self, id: Id) {
         let Some(task) = self.tasks.get(&id) else { return };
-        if task.place == Place::Root {
+        let is_root = task.place == Place::Root;
+        if is_root && task.refusals.refused.iter().any(|(_, refusal)| refusal.target_root) {
             return self.decide_root(id);
         }
         let by = task.refusals.by();
@@ -85,6 +94,9 @@ impl State {
             return; // decided when the next heartbeats are in
         }
         let Some((_, refusal)) = task.refusals.refused.last().cloned() else { return };
+        if is_root {
+            return self.believe_root_without(id, refusal);
+        }
         if refusal.target_root {
             return self.fail(format!(
                 "no worker sees the data set as the first one did: {} ({}). Mount it on every worker and run again",
@@ -100,11 +112,7 @@ impl State {
             let file = *file;
             return self.read_whole(file);
         }
-        // It may be a file system that is not mounted any more: then the map must not ask for it either.
-        self.devices.remove(&refusal.path);
-        if self.unmounted.insert(refusal.path.clone()) {
-            self.change_facts();
-        }
+        self.believe_unmounted(&refusal.path);
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.refusals = Refusals::default();
         if let Work::Archive(archive) = &mut task.work {
@@ -113,11 +121,21 @@ impl State {
         self.republish(id);
     }
 
+    /// A file system that nobody has mounted any more: nobody is asked for it again.
+    fn believe_unmounted(&mut self, path: &RawName) {
+        self.devices.remove(path);
+        self.mounted.remove(path);
+        if self.unmounted.insert(path.clone()) {
+            self.change_facts();
+        }
+    }
+
     /// The targets look different from the parent's, or nobody has seen them yet: two that agree are believed,
     /// or one if there is no other.
     fn decide_root(&mut self, id: Id) {
         let Some(task) = self.tasks.get(&id) else { return };
-        let refused = &task.refusals.refused;
+        let refused: Vec<(WorkerId, NotMyView)> =
+            task.refusals.refused.iter().filter(|(_, refusal)| refusal.target_root).cloned().collect();
         let agreed = refused.iter().enumerate().find_map(|(at, (_, refusal))| {
             let again = refused[..at].iter().any(|(_, other)| other.targets_seen == refusal.targets_seen);
             again.then(|| refusal.targets_seen.clone())
@@ -128,14 +146,45 @@ impl State {
             Some(seen) => seen,
             None if others => return self.republish(id),
             None if !self.registry_is_complete() => return,
-            None if refused.len() == 1 => refused[0].1.targets_seen.clone(),
-            None => {
-                let seen: Vec<String> =
-                    refused.iter().map(|(worker, refusal)| format!("{worker}: {}", refusal.message)).collect();
-                return self.fail(format!("the workers see different data: {}", seen.join("; ")));
-            }
+            None => match self.joined_view(&refused) {
+                Some(seen) if !is_expected(&task.work, &seen) => seen,
+                _ => {
+                    let seen: Vec<String> =
+                        refused.iter().map(|(worker, refusal)| format!("{worker}: {}", refusal.message)).collect();
+                    return self.fail(format!("the workers see different data: {}", seen.join("; ")));
+                }
+            },
         };
         self.believe_targets(id, believed);
+    }
+
+    /// Nobody has the file system mounted that the parent snapshot has below a target.
+    fn believe_root_without(&mut self, id: Id, refusal: NotMyView) {
+        self.believe_unmounted(&refusal.path);
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.refusals = Refusals::default();
+            if let (Work::Archive(archive), Some(seen)) = (&mut task.work, refusal.seen) {
+                archive.expected_targets.push((refusal.path, seen));
+            }
+        }
+        self.republish(id);
+    }
+
+    /// The targets, if all see the same ones, with every file system that anybody has mounted below.
+    fn joined_view(&self, refused: &[(WorkerId, NotMyView)]) -> Option<Vec<(RawName, Option<View>)>> {
+        let mut targets = Vec::new();
+        TargetNode::targets(&self.settings.targets, &mut targets);
+        let is_target = |place: &RawName| targets.iter().any(|(_, source)| *source == place);
+        let mut joined: BTreeMap<RawName, Option<View>> = BTreeMap::new();
+        for (place, view) in refused.iter().flat_map(|(_, refusal)| &refusal.targets_seen) {
+            match joined.get(place) {
+                Some(other) if other == view => {}
+                Some(Some(_)) if view.is_none() && !is_target(place) => {}
+                Some(_) => return None,
+                None => drop(joined.insert(place.clone(), *view)),
+            }
+        }
+        Some(joined.into_iter().collect())
     }
 
     fn believe_targets(&mut self, id: Id, seen: Vec<(RawName, Option<View>)>) {

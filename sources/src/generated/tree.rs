@@ -198,6 +198,11 @@ impl GeneratedTree {
         self.state().planted.push(Planted { path: path.as_bytes().to_vec(), reads_left: read, change });
     }
 
+    /// Changes that were planted and have not happened never will.
+    pub fn forget_planted(&self) {
+        self.state().planted.clear();
+    }
+
     pub(super) fn find(
         &self,
         action: &'static str,

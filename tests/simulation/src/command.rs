@@ -5,6 +5,8 @@
 use std::io::Write;
 use std::process::{Child, Command, ExitCode, Stdio};
 
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
 use simulation::run::{self, Summary};
 
 /// What was asked for.
@@ -57,10 +59,10 @@ fn parse(arguments: &[String]) -> Result<Order, String> {
 }
 
 fn run_one(seed: u64, is_printed: bool) -> bool {
-    if is_printed {
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
-        tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
-    }
+    // Set up in any case: a run that is printed shall be the same as one that is not.
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let writer = if is_printed { BoxMakeWriter::new(std::io::stderr) } else { BoxMakeWriter::new(std::io::sink) };
+    tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(writer).init();
     match in_simulated_time(run::run(seed, is_printed)) {
         Ok(Summary { trace, events, snapshots, failures }) => {
             say(&format!(

@@ -99,13 +99,12 @@ pub(crate) struct AtWork {
     pub(crate) drain: Drain,
 }
 
-/// Aborts what it holds when the round ends.
-struct Background(Vec<JoinHandle<()>>);
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        self.0.iter().for_each(JoinHandle::abort);
-    }
+/// What goes on beside the jobs of a round.
+#[derive(Default)]
+struct Background {
+    keepers: Vec<JoinHandle<()>>,
+    /// It ends by itself once nothing goes wrong any more; a prune that has begun is not cut off.
+    happenings: Option<JoinHandle<()>>,
 }
 
 impl Run {
@@ -122,12 +121,12 @@ impl Run {
             self.site.clock.sleep(Duration::from_secs(self.dice.between(1, 4000))).await;
         }
         self.begin_round();
-        let mut background = Background(Vec::new());
+        let mut background = Background::default();
         if !self.plan.embedded {
             let keepers = (0..self.plan.hosts.len()).map(|number| tokio::spawn(self.clone().keep_worker(number)));
-            background.0.extend(keepers);
+            background.keepers.extend(keepers);
         }
-        background.0.push(tokio::spawn(self.clone().let_happen(round)));
+        background.happenings = Some(tokio::spawn(self.clone().let_happen(round)));
         let clients = (0..self.plan.jobs).map(|slot| self.clone().insist(slot));
         let done = futures::future::try_join_all(clients).await;
         let changed = self.state().changed;
@@ -145,9 +144,9 @@ impl Run {
         self.site.note(format_args!("round without changes"));
         self.begin_round();
         self.make_calm();
-        let mut background = Background(Vec::new());
+        let mut background = Background::default();
         if !self.plan.embedded {
-            background.0.push(tokio::spawn(self.clone().keep_worker(0)));
+            background.keepers.push(tokio::spawn(self.clone().keep_worker(0)));
         }
         let done = self.clone().insist(0).await;
         self.end_round(background).await;
@@ -165,14 +164,19 @@ impl Run {
     /// Everybody leaves; what is still on its way arrives.
     async fn end_round(&self, background: Background) {
         self.make_calm();
-        drop(background);
+        background.keepers.iter().for_each(JoinHandle::abort);
         self.state().workers.drain(..).for_each(|worker| worker.actor.kill());
+        if let Some(happenings) = background.happenings {
+            // One that panicked has said why.
+            let _ = happenings.await;
+        }
         self.site.clock.sleep(Duration::from_secs(180)).await;
     }
 
     /// Nothing goes wrong any more.
     pub(crate) fn make_calm(&self) {
         self.site.faults.set(Rates::default());
+        self.data.tree.forget_planted();
         let mut state = self.state();
         state.calm = true;
         for worker in &state.workers {

@@ -109,14 +109,7 @@ impl Task {
     ) -> Result<(), WorkerError> {
         let mut node = Vec::new();
         self.node(entry, metadata).encode(&mut node);
-        let counts = &mut done.ledger.counts;
-        counts.entries += 1;
-        counts.bytes_processed += metadata.size;
-        counts.bytes_read += done_to;
-        match &entry.parent {
-            None => counts.files_new += 1,
-            Some(_) => counts.files_changed += 1,
-        }
+        done.ledger.counts.bytes_read += done_to;
         let chunks: Payload = self.context.objects.payload(&self.context.job, encode_chunks(&chunks)).await?;
         done.steps.push(Done::Open(Item::File(OpenFile {
             name: entry.name.clone().into(),
@@ -125,6 +118,7 @@ impl Task {
             identity: identity_of(metadata),
             done: chunks,
             done_to,
+            is_in_parent: entry.parent.is_some(),
         })));
         Ok(())
     }

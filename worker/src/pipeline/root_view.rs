@@ -1,6 +1,6 @@
 //! What the worker of the root task tells of its host (DESIGN 3.6).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleet::objects::ObjectsExt;
@@ -9,12 +9,10 @@ use proto::name::RawName;
 use proto::report::{NotMyView, RootView};
 use proto::task::View;
 use sources::files::users::UserTable;
-use sources::paths;
-use sources::source::Mount;
 
 use crate::error::WorkerError;
 use crate::job::JobContext;
-use crate::walk::view_of;
+use crate::walk::{mount_points, see_data_set, view_of};
 
 /// The file type of directories in `st_mode`.
 const S_IFDIR: u32 = 0o040_000;
@@ -65,29 +63,11 @@ async fn check_unmoved(context: &JobContext, before: &[(RawName, View)]) -> Resu
     let after = target_views(context).await?;
     let moved = before.iter().find(|view| view.1.file_type == S_IFDIR && !after.contains(view));
     let Some((path, _)) = moved else { return Ok(()) };
-    let see = |(place, view): &(RawName, View)| (place.clone(), Some(*view));
     Err(WorkerError::NotMyView(Box::new(NotMyView {
         path: path.clone(),
         target_root: true,
         seen: after.iter().find(|(place, _)| place == path).map(|(_, view)| *view),
-        targets_seen: after.iter().map(see).collect(),
+        targets_seen: see_data_set(context).await?,
         message: format!("{path} became another directory while it was read"),
     })))
-}
-
-/// Mount points on another file system than what is above them: a worker can tell whether it has these.
-fn mount_points(mounts: &[Mount]) -> BTreeSet<RawName> {
-    let devices: BTreeMap<&[u8], u64> = mounts.iter().map(|mount| (mount.path.as_slice(), mount.device)).collect();
-    let device_above = |path: &[u8]| {
-        let mut at = path;
-        while let Some((above, _)) = paths::split_last(at) {
-            if let Some(device) = devices.get(above) {
-                return Some(*device);
-            }
-            at = above;
-        }
-        None
-    };
-    let differs = |mount: &&Mount| device_above(&mount.path).is_some_and(|device| device != mount.device);
-    mounts.iter().filter(|mount| mount.is_mount_point).filter(differs).map(|mount| mount.path.clone().into()).collect()
 }

@@ -34,6 +34,8 @@ pub(super) struct Frame {
     /// Its number in the snapshot.
     pub(super) device: u64,
     pub(super) parents: Vec<ParentDir>,
+    /// The number that the parent snapshot has for its file system.
+    pub(super) parent_device: Option<u64>,
     pub(super) tags: DirectoryTags,
     pub(super) children: Children,
     /// A step says that it began: so one must say that it ends. Not so for the scope's own directory and the root.
@@ -79,6 +81,7 @@ impl Frame {
             local_device,
             device,
             parents,
+            parent_device: None,
             tags: DirectoryTags::default(),
             children: Children::Targets(targets.into()),
             is_entered: true,
@@ -98,7 +101,12 @@ impl Frame {
         let listing =
             Listing { end: names.len(), names: Arc::new(names), next: 0, ahead: VecDeque::new(), stored: None };
         let children = Children::Listed(listing);
-        Self { source, path, local_device, device, parents, tags, children, is_entered: true }
+        Self { source, path, local_device, device, parents, parent_device: None, tags, children, is_entered: true }
+    }
+
+    /// The same, which the parent snapshot has on the file system of this number.
+    pub(super) fn on_parent_device(self, parent_device: Option<u64>) -> Self {
+        Self { parent_device, ..self }
     }
 
     /// Some names of the scope's own directory; `stored` tells where the names are stored already.

@@ -1,5 +1,6 @@
 //! Where a walk begins: the scope of a task, looked at before anything is believed (DESIGN 3.3).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proto::job::TargetNode;
@@ -8,7 +9,7 @@ use proto::report::NotMyView;
 use proto::task::{ArchiveWork, Names as NamesOnWire, Scope, View};
 use sources::names::Names;
 use sources::paths;
-use sources::source::{Metadata, SourceError};
+use sources::source::{Metadata, Mount, SourceError};
 
 use super::frame::{Frame, decode_listing, tags};
 use super::{Batch, Spending, Walker, not_mounted, view_of};
@@ -31,7 +32,10 @@ impl Walker {
         check_targets(&context, &work.expected_targets).await?;
         check_around(&context, &work.scope).await?;
         let spending = Spending { budget: work.budget.clone(), entries: 0, changed_entries: 0, bytes: 0 };
+        let unmounted = context.facts.host.as_ref().map(|host| host.unmounted.clone()).unwrap_or_default();
+        let agreed = work.expected_targets.iter().map(|(place, _)| place.clone());
         let mut walker = Self {
+            believed: unmounted.into_iter().chain(agreed).collect(),
             spending,
             stop,
             frames: Vec::new(),
@@ -56,7 +60,9 @@ impl Walker {
                 let tags = tags(&walker.context, &dir.0).await?;
                 let device = walker.devices.of(&dir.0).unwrap_or(metadata.device);
                 let path = walker.context.path_of(&dir.0);
-                Frame::listed(dir.0.clone(), path, metadata.device, device, parents, names, tags).scope(stored)
+                Frame::listed(dir.0.clone(), path, metadata.device, device, parents, names, tags)
+                    .on_parent_device(work.parent_device)
+                    .scope(stored)
             }
         };
         walker.frames.push(frame);
@@ -99,25 +105,63 @@ async fn metadata_of(
 
 /// The root task: whether the targets are what the parent snapshot, or another worker, says.
 async fn check_targets(context: &JobContext, expected: &[(RawName, View)]) -> Result<(), WorkerError> {
-    if expected.is_empty() {
-        return Ok(());
-    }
-    let mut seen = Vec::with_capacity(expected.len());
-    for (place, _) in expected {
-        let metadata = metadata_of(context, place).await?;
-        seen.push((place.clone(), metadata.ok().map(|metadata| view_of(&metadata))));
-    }
-    let differs = expected.iter().zip(&seen).find(|((_, expected), (_, seen))| Some(*expected) != *seen);
-    match differs {
-        None => Ok(()),
-        Some((_, (place, view))) => {
-            let message = match view {
-                Some(view) => format!("{place} has inode {} here", view.inode),
-                None => format!("{place} is not there"),
-            };
-            Err(not_my_view(place, true, *view, seen.clone(), message))
+    let mut differs = None;
+    for (place, view) in expected {
+        let seen = metadata_of(context, place).await?.ok().map(|metadata| view_of(&metadata));
+        if seen != Some(*view) {
+            differs = Some((place, seen));
+            break;
         }
     }
+    let Some((place, view)) = differs else { return Ok(()) };
+    let message = match view {
+        Some(view) => format!("{place} has inode {} here", view.inode),
+        None => format!("{place} is not there"),
+    };
+    Err(not_my_view(place, true, view, see_data_set(context).await?, message))
+}
+
+/// Every target and every file system that is mounted below one, as this worker sees them.
+///
+/// # Errors
+/// A thread panicked.
+pub(crate) async fn see_data_set(context: &JobContext) -> Result<Vec<(RawName, Option<View>)>, WorkerError> {
+    let mut places: Vec<RawName> = context.facts.targets.iter().map(|(_, place)| place.clone()).collect();
+    let mut there = Vec::new();
+    for place in &places {
+        if metadata_of(context, place).await?.is_ok() {
+            there.push(place.0.clone());
+        }
+    }
+    let source = context.source.clone();
+    if let Ok(mounts) = context.cpu.read(move || source.mounts(&there)).await? {
+        places.extend(mount_points(&mounts));
+    }
+    places.sort_unstable();
+    places.dedup();
+    let mut seen = Vec::with_capacity(places.len());
+    for place in places {
+        let view = metadata_of(context, &place).await?.ok().map(|metadata| view_of(&metadata));
+        seen.push((place, view));
+    }
+    Ok(seen)
+}
+
+/// Mount points on another file system than what is above them: a worker can tell whether it has these.
+pub(crate) fn mount_points(mounts: &[Mount]) -> BTreeSet<RawName> {
+    let devices: BTreeMap<&[u8], u64> = mounts.iter().map(|mount| (mount.path.as_slice(), mount.device)).collect();
+    let device_above = |path: &[u8]| {
+        let mut at = path;
+        while let Some((above, _)) = paths::split_last(at) {
+            if let Some(device) = devices.get(above) {
+                return Some(*device);
+            }
+            at = above;
+        }
+        None
+    };
+    let differs = |mount: &&Mount| device_above(&mount.path).is_some_and(|device| device != mount.device);
+    mounts.iter().filter(|mount| mount.is_mount_point).filter(differs).map(|mount| mount.path.clone().into()).collect()
 }
 
 /// Whether the targets of the scope, or those that it lies in, look as they did to the root task.

@@ -4,6 +4,9 @@ use proto::report::{Problem, ProblemKind};
 
 use super::*;
 
+/// `/data` is left open: the coordinator counts it itself.
+const DATA: u64 = 1;
+
 /// A job with one task that is left; its report names these packs, and borrows if `borrows`.
 fn one_left(packs: &[&str], borrows: bool) -> (Job, ResultReport) {
     let job = Job::split(vec![slice("a", "d")]);
@@ -40,9 +43,9 @@ fn a_result_counts_when_all_its_packs_are_seen() {
     assert!(job.apply(Event::PackReported(pack_report("p"))).is_empty(), "once");
     assert!(job.apply(confirmed("p", &[])).is_empty());
     assert!(matches!(&job.take(report)[..], [Effect::FindPack(found)] if *found == pack("q")));
-    assert_eq!(job.state.counts().entries, 0);
+    assert_eq!(job.state.counts().entries, DATA);
     let effects = job.apply(confirmed("q", &[]));
-    assert_eq!(job.state.counts().entries, 4);
+    assert_eq!(job.state.counts().entries, DATA + 4);
     assert_commits(&job.store_all(effects));
     assert_eq!(job.state.packs_written(), 2);
 }
@@ -106,6 +109,21 @@ fn a_missing_pack_is_done_again_in_the_next_round() {
     assert_commits(&job.store_all(effects));
 }
 
+/// What is missing from a directory that was left open is not met again; all else is.
+#[test]
+fn the_figures_of_a_rejected_result_count_once() {
+    let (mut job, mut report) = one_left(&["p"], false);
+    report.counts.unreadable = 3;
+    if let Outcome::Archived(archived) = &mut report.outcome {
+        archived.missing.unreadable = 1;
+    }
+    job.apply(Event::PackReported(pack_report("p")));
+    job.take(report);
+    let before = job.state.counts().entries;
+    job.apply(Event::PackMissing { pack: pack("p") });
+    assert_eq!((job.state.counts().entries, job.state.counts().unreadable), (before, 1));
+}
+
 fn single(name: RawName) -> Item {
     Item::Nodes(Fragment { first: name.clone(), last: name, count: 1, nodes: Payload::default() })
 }
@@ -138,13 +156,16 @@ fn borrowed_blobs_may_be_found_in_a_pack_that_comes_later() {
     assert!(job.apply(confirmed("p", &[blob("x")])).is_empty());
     let effects = job.apply(Event::IndexListed { found: vec![blob("y")] });
     assert_commits(&job.store_all(effects));
-    assert_eq!(job.state.counts().entries, 4);
+    assert_eq!(job.state.counts().entries, DATA + 4);
 }
 
 #[test]
 fn borrowed_blobs_that_no_index_has_are_done_again_without_borrowing() {
     let (mut job, mut report) = one_left(&[], true);
     report.counts.unreadable = 1;
+    if let Outcome::Archived(archived) = &mut report.outcome {
+        archived.missing.unreadable = 1;
+    }
     let problem = Problem { kind: ProblemKind::Unreadable, path: name("/data/bb"), message: String::new() };
     report.problems = vec![problem];
     let effects = job.take(report);
@@ -159,7 +180,7 @@ fn borrowed_blobs_that_no_index_has_are_done_again_without_borrowing() {
     }
     let again = job.published.split_off(count);
     assert!(again.iter().all(|task| matches!(&task.work, Work::Archive(work) if !work.borrow)));
-    assert_eq!(job.state.counts().entries, 0, "the rejected report does not count");
+    assert_eq!(job.state.counts().entries, DATA, "the rejected report does not count");
     assert_eq!(job.state.counts().unreadable, 1, "what could not be read is not among the names: it stays known");
     assert_eq!(job.state.problems().len(), 1);
     let mut effects = Vec::new();

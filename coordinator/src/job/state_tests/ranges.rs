@@ -14,6 +14,7 @@ fn identity(inode: u64, modified: i64) -> FileIdentity {
 
 fn file(done_to: u64) -> Item {
     Item::File(OpenFile {
+        is_in_parent: false,
         name: name("f"),
         path: name("/data/f"),
         node: b"f".to_vec(),

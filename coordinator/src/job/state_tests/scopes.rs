@@ -72,12 +72,13 @@ fn duplicates_and_stale_rounds_change_nothing() {
     let mut report = Job::archived(&task, vec![nodes("a", "b")]);
     report.counts.entries = 2;
     assert!(job.take(report.clone()).is_empty());
-    report.outcome = Outcome::Archived(Archived { items: vec![nodes("x", "z")], root: None });
+    report.outcome =
+        Outcome::Archived(Archived { items: vec![nodes("x", "z")], root: None, missing: Missing::default() });
     assert!(job.take(report).is_empty(), "the first one counts, not a wrong second one");
     let mut stale = Job::archived(&other, vec![nodes("c", "d")]);
     stale.round += 1;
     assert!(job.take(stale).is_empty());
-    assert_eq!(job.state.counts().entries, 2);
+    assert_eq!(job.state.counts().entries, 3, "and the open directory itself");
     let effects = job.finish(&other, Vec::new());
     let effects = job.store(effects);
     assert_commits(&effects);

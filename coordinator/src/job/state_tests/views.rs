@@ -51,7 +51,7 @@ fn a_scope_that_all_see_otherwise_is_believed() {
     let (mut job, task) = two_workers();
     refuse(&mut job, &task, "w1", refusal(false, &[]));
     let effects = refuse(&mut job, &task, "w2", refusal(false, &[]));
-    let [Effect::SetDevices { devices, unmounted }] = &effects[..] else { panic!("{effects:?}") };
+    let [Effect::SetDevices { devices, unmounted, .. }] = &effects[..] else { panic!("{effects:?}") };
     assert!(unmounted.contains(&name("/data")), "no worker may ask for the mount point again");
     let count = job.published.len();
     let devices = devices.clone();
@@ -116,6 +116,39 @@ fn without_a_parent_two_workers_must_agree() {
     refuse(&mut job, &root, "w3", refusal(true, &[("/data", 1)]));
     assert_eq!(expected_targets(&job.last()), [(name("/data"), view(1))]);
     assert!(job.last().refused_by.is_empty());
+}
+
+/// Who has fewer file systems mounted than another does not see all of the data set.
+#[test]
+fn every_file_system_that_anybody_has_is_asked_for() {
+    let mut job = Job::with(|_| {});
+    job.see(&["w1", "w2"]);
+    job.apply(Event::Started);
+    let root = job.last();
+    refuse(&mut job, &root, "w1", refusal(true, &[("/data", 1)]));
+    refuse(&mut job, &root, "w2", refusal(true, &[("/data", 1), ("/data/mnt", 2)]));
+    job.later(30);
+    job.see(&["w1", "w2"]);
+    assert_eq!(expected_targets(&job.last()), [(name("/data"), view(1)), (name("/data/mnt"), view(2))]);
+    let root = job.last();
+    refuse(&mut job, &root, "w1", refusal(true, &[("/data", 1)]));
+    let effects = refuse(&mut job, &root, "w2", refusal(true, &[("/data", 1), ("/data/mnt", 2)]));
+    assert!(reason(&effects).contains("different data"), "once is enough");
+}
+
+#[test]
+fn a_file_system_that_only_the_parent_has_is_given_up_when_nobody_has_it() {
+    let mut job = Job::with(|settings| settings.registry_complete = true);
+    job.see(&["w1"]);
+    job.apply(Event::Started);
+    let root = job.last();
+    let seen = NotMyView { path: name("/data/mnt"), seen: Some(view(4)), ..refusal(false, &[]) };
+    refuse(&mut job, &root, "w1", seen);
+    let root = job.last();
+    assert_eq!(expected_targets(&root), [(name("/data/mnt"), view(4))]);
+    let effects = job.finish(&root, vec![dir("data", "/data", vec![open(&["a"])])]);
+    let [Effect::SetDevices { unmounted, .. }] = &effects[..] else { panic!("{effects:?}") };
+    assert!(unmounted.contains(&name("/data/mnt")), "other tasks shall not ask for it either");
 }
 
 #[test]
@@ -194,7 +227,10 @@ fn unknown_file_systems_are_numbered_one_change_after_the_other() {
     };
     let (one, other) = (job.published[1].clone(), job.published[2].clone());
     let effects = job.finish(&one, vec![device("a", Some(5)), device("b", Some(8))]);
-    let [Effect::SetDevices { devices: first, .. }] = &effects[..] else { panic!("one at a time: {effects:?}") };
+    let [Effect::SetDevices { devices: first, mounted, .. }] = &effects[..] else {
+        panic!("one at a time: {effects:?}")
+    };
+    assert!(mounted.contains(&name("/data/a")), "who has nothing mounted there does not see the data set");
     assert_eq!(first[&name("/data/a")], 1, "5 is taken");
     assert!(job.finish(&other, vec![device("c", None)]).is_empty(), "waits for the first change");
     let count = job.published.len();
