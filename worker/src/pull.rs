@@ -200,7 +200,9 @@ impl Slot {
         // Boxed: the future of a whole archive task is large.
         let result = match self.perform(task).boxed().await {
             Ok(result) => result,
-            Err(WorkerError::NotMyView(refusal)) => self.result(task, Outcome::NotMyView(*refusal)),
+            Err(WorkerError::NotMyView(refusal) | WorkerError::NotMounted(refusal)) => {
+                self.result(task, Outcome::NotMyView(*refusal))
+            }
             Err(error) => return Err(error),
         };
         reporter.send_result(result).await

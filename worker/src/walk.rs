@@ -6,7 +6,7 @@
 mod frame;
 mod scope;
 
-pub(crate) use self::scope::check_near;
+pub(crate) use self::scope::{FileSystem, check_near};
 
 use proto::id::Id;
 use proto::job::{Budget, TargetNode, TargetPlace};
@@ -48,6 +48,8 @@ pub(crate) struct Entry {
     pub(crate) parent: Option<Box<Node>>,
     /// The file is as the parent has it, and all its blobs are in G.
     pub(crate) unchanged: bool,
+    /// Another file system than that of the directory above.
+    pub(crate) crosses: bool,
 }
 
 /// What the walk meets, in order.
@@ -290,7 +292,8 @@ impl Walker {
     fn enter(&mut self, name: Vec<u8>, source: Vec<u8>, metadata: Metadata, device: u64, found: Found) {
         let parents = found.subtrees();
         let parent = found.nodes.into_iter().next().map(Box::new);
-        let entry = Box::new(Entry { name, source, metadata, device, parent, unchanged: false });
+        let crosses = self.frames.last().is_some_and(|frame| frame.local_device != metadata.device);
+        let entry = Box::new(Entry { name, source, metadata, device, parent, unchanged: false, crosses });
         self.spending.spend(&entry);
         self.push(Step::Enter { entry, parents });
     }
@@ -306,7 +309,8 @@ impl Walker {
         let mut nodes = found.nodes;
         let chosen = complete.unwrap_or(0);
         let parent = (chosen < nodes.len()).then(|| Box::new(nodes.swap_remove(chosen)));
-        let entry = Box::new(Entry { name, source, metadata, device, parent, unchanged: complete.is_some() });
+        let entry =
+            Box::new(Entry { name, source, metadata, device, parent, unchanged: complete.is_some(), crosses: false });
         self.spending.spend(&entry);
         self.batch.bytes += if entry.unchanged { 0 } else { entry.metadata.size };
         self.push(Step::Leaf(entry));
@@ -403,7 +407,7 @@ pub(crate) fn view_of(metadata: &Metadata) -> View {
 }
 
 fn not_mounted(source: &[u8], metadata: &Metadata) -> WorkerError {
-    WorkerError::NotMyView(Box::new(NotMyView {
+    WorkerError::NotMounted(Box::new(NotMyView {
         path: RawName::from(source),
         target_root: false,
         seen: Some(view_of(metadata)),

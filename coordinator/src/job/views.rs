@@ -5,7 +5,7 @@ use std::time::Duration;
 use proto::id::{Id, WorkerId};
 use proto::job::TargetNode;
 use proto::name::RawName;
-use proto::report::NotMyView;
+use proto::report::{NotMyView, Problem, ProblemKind};
 use proto::task::{View, Work};
 use serde::{Deserialize, Serialize};
 
@@ -101,7 +101,12 @@ impl State {
             return self.read_whole(file);
         }
         // It may be a file system that is not mounted any more: then the map must not ask for it either.
-        self.devices.remove(&refusal.path);
+        if self.devices.remove(&refusal.path).is_some() {
+            let message = "what was mounted here is mounted on no worker any more".to_owned();
+            self.counts.unreadable += 1;
+            let path = refusal.path.clone();
+            self.note_problems(vec![Problem { kind: ProblemKind::Unreadable, path, message }]);
+        }
         if self.unmounted.insert(refusal.path.clone()) {
             self.change_facts();
         }
@@ -120,14 +125,20 @@ impl State {
         let refused = &task.refusals.refused;
         let agreed = refused.iter().enumerate().find_map(|(at, (_, refusal))| {
             let again = refused[..at].iter().any(|(_, other)| other.targets_seen == refusal.targets_seen);
-            again.then(|| refusal.targets_seen.clone())
+            (again && !refusal.targets_seen.is_empty()).then(|| refusal.targets_seen.clone())
         });
+        // What moved while it was read is not believed: the data set may have been unmounted.
+        let moved = refused.iter().find(|(_, refusal)| refusal.targets_seen.is_empty());
         let by = task.refusals.by();
         let others = self.workers.live.iter().any(|worker| !by.contains(worker));
         let believed = match agreed {
             Some(seen) => seen,
             None if others => return self.republish(id),
             None if !self.registry_is_complete() => return,
+            None if moved.is_some() => {
+                let message = moved.map(|(_, refusal)| refusal.message.clone()).unwrap_or_default();
+                return self.fail(format!("no worker sees the data set to its end: {message}. Mount it and run again"));
+            }
             None if refused.len() == 1 => refused[0].1.targets_seen.clone(),
             None => {
                 let seen: Vec<String> =

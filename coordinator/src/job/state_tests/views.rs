@@ -168,6 +168,31 @@ fn an_embedded_worker_is_believed_at_once() {
     assert_eq!(expected_targets(&job.last()), [(name("/data"), view(1))]);
 }
 
+/// What was there at first is not there any more: the data set may have been unmounted.
+#[test]
+fn a_data_set_that_moved_while_it_was_read_is_not_believed() {
+    let mut job = Job::with(|settings| settings.registry_complete = true);
+    job.see(&["w1"]);
+    job.apply(Event::Started);
+    let root = job.last();
+    assert!(reason(&refuse(&mut job, &root, "w1", refusal(true, &[]))).contains("it looks different"));
+}
+
+#[test]
+fn a_data_set_that_moved_for_one_worker_is_left_to_the_other() {
+    let expected = vec![(name("/data"), view(9))];
+    let mut job = Job::with(|settings| (settings.registry_complete, settings.expected_targets) = (true, expected));
+    job.see(&["w1", "w2"]);
+    job.apply(Event::Started);
+    let root = job.last();
+    assert!(refuse(&mut job, &root, "w1", refusal(true, &[])).is_empty());
+    assert_eq!((job.last().task, job.last().refused_by), (root.task, vec![worker("w1")]));
+    assert!(
+        reason(&refuse(&mut job, &root, "w2", refusal(true, &[]))).contains("it looks different"),
+        "never agreed on"
+    );
+}
+
 #[test]
 fn a_second_opinion_is_asked_of_another_worker_while_there_is_one() {
     let (mut job, task) = two_workers();
