@@ -264,7 +264,11 @@ pub struct NotMyView {
     pub target_root: bool,
     /// What is there; `None`: nothing.
     pub seen: Option<View>,
-    /// With the root task: every target as this worker sees it.
+    /// What is missing is a file system: it is not mounted here.
+    #[serde(default)]
+    pub mount: bool,
+    /// With the root task: every target as this worker sees it. None if it saw something else when it began: what moves
+    /// is not believed.
     #[serde(default)]
     pub targets_seen: Vec<(RawName, Option<View>)>,
     /// One sentence for people.

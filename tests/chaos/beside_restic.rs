@@ -1,9 +1,7 @@
 //! Stock restic works beside us, and after us when we die.
 
-use std::process::{Child, Command};
-
 use tests::cli::Longshore;
-use tests::process::Outcome;
+use tests::frozen::{Frozen, packs_in};
 use tests::restic::Restic;
 use tests::scratch::Scratch;
 
@@ -33,23 +31,9 @@ impl Ground {
 
     /// A backup that is stopped once its lock and some packs are there.
     fn frozen(&self) -> Frozen {
-        let packs_before = self.packs();
-        let mut child = self.longshore.start(self.scratch.path(), ["backup", "--json", "tree"]);
-        while !self.is_locked() || self.packs() < packs_before + 3 {
-            assert!(child.try_wait().expect("asked").is_none(), "the backup ended before it was met in the middle");
-            std::thread::yield_now();
-        }
-        signal("-STOP", &child);
-        Frozen { child: Some(child) }
-    }
-
-    fn is_locked(&self) -> bool {
-        complete_files(&self.restic.repository().join("locks")) > 0
-    }
-
-    fn packs(&self) -> usize {
-        let folders = std::fs::read_dir(self.restic.repository().join("data")).into_iter().flatten().flatten();
-        folders.map(|folder| complete_files(&folder.path())).sum()
+        let packs_before = packs_in(self.restic.repository());
+        let child = self.longshore.start(self.scratch.path(), ["backup", "--json", "tree"]);
+        Frozen::in_the_middle(child, self.restic.repository(), packs_before + 3)
     }
 
     /// The snapshot is right: the tree is the one that restic writes now, and every byte is there.
@@ -60,50 +44,6 @@ impl Ground {
         assert_eq!(self.restic.tree_of(snapshot), expected.tree);
         assert_eq!((expected.count("data_blobs"), expected.count("tree_blobs")), (0, 0), "{}", expected.summary);
     }
-}
-
-/// Files that have their final name.
-fn complete_files(folder: &std::path::Path) -> usize {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_name().len() == 64).count()
-}
-
-/// A stopped process that does not outlive the test.
-struct Frozen {
-    child: Option<Child>,
-}
-
-impl Frozen {
-    /// Lets it go on and waits for its end.
-    fn finish(mut self) -> Outcome {
-        let child = self.child.take().expect("it was not finished yet");
-        signal("-CONT", &child);
-        Outcome::new(
-            "longshore backup (stopped and continued)".to_owned(),
-            child.wait_with_output().expect("waited for"),
-        )
-    }
-
-    /// `kill -9`.
-    fn kill(mut self) {
-        let mut child = self.child.take().expect("it was not finished yet");
-        child.kill().expect("killed");
-        child.wait().expect("ended");
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn signal(name: &str, child: &Child) {
-    let status = Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill runs");
-    assert!(status.success(), "kill {name}");
 }
 
 #[test]

@@ -2,3 +2,6 @@
 #![allow(clippy::disallowed_macros, reason = "a test prints what it measured")]
 
 mod beside_restic;
+mod moving_files;
+mod several_views;
+mod unmounted;

@@ -6,9 +6,11 @@
 pub mod bytes;
 pub mod cli;
 pub mod compare;
+pub mod frozen;
 pub mod mounts;
 pub mod mutate;
 pub mod process;
 pub mod restic;
 pub mod scratch;
 pub mod trees;
+pub mod views;

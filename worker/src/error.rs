@@ -44,6 +44,9 @@ pub enum WorkerError {
     /// This worker sees something else than who split the task off.
     #[error("this worker does not see {}", .0.path)]
     NotMyView(Box<proto::report::NotMyView>),
+    /// This worker has not the data set, or not all of its file systems: nothing of it is of use here.
+    #[error("this worker does not have {}", .0.path)]
+    NotMounted(Box<proto::report::NotMyView>),
     /// A bug: work on another thread panicked.
     #[error("a thread of this worker failed")]
     Panicked(#[from] fleet::cpu::Panicked),
@@ -63,7 +66,8 @@ impl WorkerError {
             Self::PackLost(loss) => loss.transient,
             Self::Object(ObjectError::Storage { transient, .. }) => *transient,
             Self::Queue(_) | Self::State(_) | Self::Object(_) | Self::Seal(_) => false,
-            Self::Malformed { .. } | Self::Panicked(_) | Self::Inconsistent | Self::NotMyView(_) => false,
+            Self::Malformed { .. } | Self::Panicked(_) | Self::Inconsistent => false,
+            Self::NotMyView(_) | Self::NotMounted(_) => false,
         }
     }
 

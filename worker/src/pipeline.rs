@@ -27,7 +27,7 @@ use crate::meter::Meter;
 use crate::read::{ReadFile, read_batch};
 use crate::stop::Stop;
 use crate::tree::{Built, TreeBuilder, node_of};
-use crate::walk::{Batch, Entry, STREAMED_FROM_BYTES, Step, Walker, second_opinion};
+use crate::walk::{Batch, Entry, FileSystem, STREAMED_FROM_BYTES, Step, Walker, second_opinion};
 
 mod long_file;
 mod root_view;
@@ -66,7 +66,7 @@ struct BatchDone {
 /// Walks and stores one scope.
 ///
 /// # Errors
-/// `NotMyView` if this worker sees something else than who split it off, before or after.
+/// `NotMyView` or `NotMounted` if this worker sees something else than who split it off, before or after.
 pub(crate) async fn archive(
     context: &Arc<JobContext>,
     work: &ArchiveWork,
@@ -86,8 +86,7 @@ pub(crate) async fn archive(
     });
     let stored = batches.map(|batch| task.store(batch)).buffered(BATCHES_AT_ONCE);
     futures::pin_mut!(stored);
-    let mut assembly =
-        Assembly { task: &task, builder: TreeBuilder::new(), ledger: Ledger::default(), problems: Vec::new() };
+    let mut assembly = Assembly::new(&task);
     let mut trees = FuturesUnordered::new();
     let mut made = None;
     loop {
@@ -305,9 +304,16 @@ struct Assembly<'a> {
     builder: TreeBuilder,
     ledger: Ledger,
     problems: Vec<Problem>,
+    /// File systems that the walk entered.
+    entered: Vec<FileSystem>,
 }
 
-impl Assembly<'_> {
+impl<'a> Assembly<'a> {
+    fn new(task: &'a Task) -> Self {
+        let (builder, ledger) = (TreeBuilder::new(), Ledger::default());
+        Self { task, builder, ledger, problems: Vec::new(), entered: Vec::new() }
+    }
+
     /// Takes a batch; returns the trees that it completed.
     async fn take(&mut self, batch: BatchDone) -> Result<Vec<NewBlob>, WorkerError> {
         self.ledger.merge(batch.ledger);
@@ -318,6 +324,10 @@ impl Assembly<'_> {
             match step {
                 Done::Enter { node, entry, parents } => {
                     Meter::add(&self.task.context.meter.entries, 1);
+                    if entry.crosses {
+                        let place = entry.source.as_slice().into();
+                        self.entered.push(FileSystem { place, device: entry.metadata.device });
+                    }
                     self.builder.enter(*node, entry, parents);
                 }
                 Done::Node(node) => self.builder.add(&node),
@@ -332,10 +342,9 @@ impl Assembly<'_> {
 
     async fn finish(mut self, root: Option<RootView>) -> Result<ArchiveDone, WorkerError> {
         let counts: &Counts = &self.ledger.counts;
-        if counts.vanished > 0 || counts.unreadable > 0 {
-            // What could not be had counts only if the data set is still the one that was split off.
-            Walker::check_again(&self.task.context, &self.task.work).await?;
-        }
+        // What was found, and what could not be had, counts only if the data set is still the one that was split off.
+        let lost = counts.vanished > 0 || counts.unreadable > 0;
+        Walker::check_again(&self.task.context, &self.task.work, &self.entered, lost).await?;
         let Built { items, counts, missing } = self.builder.finish();
         self.ledger.counts.add(&counts);
         Ok(ArchiveDone { archived: Archived { items, root, missing }, ledger: self.ledger, problems: self.problems })

@@ -36,6 +36,10 @@ const LOST_STARTS_MAX: usize = 3;
 /// How long a slot waits before it asks a queue again that failed.
 const CONSUME_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// A worker that has not the data set lets others take the next tasks for so long: it would refuse them faster than
+/// others do them.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+
 /// One of a worker's slots.
 pub(crate) struct Slot {
     shared: Arc<Shared>,
@@ -46,6 +50,8 @@ pub(crate) struct Slot {
 enum Verdict {
     /// Its result was reported, or it is of no use.
     Ack,
+    /// The same, but the data set is not here, or not all of it.
+    AckAndPause,
     /// A fresh copy is published to this address first.
     Instead(Address, Message),
 }
@@ -95,11 +101,19 @@ impl Slot {
         let Delivery { message, receipt, .. } = delivery;
         let verdict = self.judge(route, &message).await;
         let queue = &self.shared.doors.queue;
-        if let Verdict::Instead(address, copy) = verdict
-            && let Err(error) = queue.publish(&address, copy).await
+        if let Verdict::Instead(address, copy) = &verdict
+            && let Err(error) = queue.publish(address, copy.clone()).await
         {
             tracing::warn!(%error, "a task cannot be handed back; its delivery will come again");
             return;
+        }
+        if matches!(verdict, Verdict::AckAndPause) {
+            // Before the delivery is acknowledged: else the queue had given us the next one already.
+            tokio::select! {
+                biased;
+                () = self.shared.drain.begun() => {}
+                () = self.shared.doors.clock.sleep(REFUSED_PAUSE) => {}
+            }
         }
         match receipt.ack().await {
             Ok(true) => {}
@@ -143,9 +157,9 @@ impl Slot {
         let (job, worker) = (&task.job, &self.shared.settings.worker);
         let _ = doors.state.take_back_start(job, &task.id, task.round, worker).await;
         match done {
-            Ok(()) => {
+            Ok(verdict) => {
                 Meter::add(&self.shared.meter.tasks_done, 1);
-                Verdict::Ack
+                verdict
             }
             Err(error) if error.is_transient() && message.attempt < ATTEMPTS_MAX => {
                 self.later(route, message, &error.chain(), "transient")
@@ -195,15 +209,19 @@ impl Slot {
     }
 
     /// Does the task and reports its result.
-    async fn work(&self, task: &Task) -> Result<(), WorkerError> {
+    async fn work(&self, task: &Task) -> Result<Verdict, WorkerError> {
         let reporter = self.shared.jobs.reporter(&task.job, &self.key);
         // Boxed: the future of a whole archive task is large.
-        let result = match self.perform(task).boxed().await {
-            Ok(result) => result,
-            Err(WorkerError::NotMyView(refusal)) => self.result(task, Outcome::NotMyView(*refusal)),
+        let (result, verdict) = match self.perform(task).boxed().await {
+            Ok(result) => (result, Verdict::Ack),
+            Err(WorkerError::NotMyView(refusal)) => (self.result(task, Outcome::NotMyView(*refusal)), Verdict::Ack),
+            Err(WorkerError::NotMounted(refusal)) => {
+                (self.result(task, Outcome::NotMyView(*refusal)), Verdict::AckAndPause)
+            }
             Err(error) => return Err(error),
         };
-        reporter.send_result(result).await
+        reporter.send_result(result).await?;
+        Ok(verdict)
     }
 
     async fn perform(&self, task: &Task) -> Result<ResultReport, WorkerError> {

@@ -122,6 +122,7 @@ async fn open(context: &Arc<JobContext>, work: &RangeWork) -> Result<(RangeReade
             path: work.path.clone(),
             target_root: false,
             seen: Some(View { inode: before.inode, file_type: metadata.st_mode & 0o170_000 }),
+            mount: false,
             targets_seen: Vec::new(),
             message: "another file has this name here".to_owned(),
         })));
@@ -175,6 +176,7 @@ fn not_my_view(work: &RangeWork, error: &SourceError) -> WorkerError {
         path: work.path.clone(),
         target_root: false,
         seen: None,
+        mount: false,
         targets_seen: Vec::new(),
         message: format!("{error}: {}", error.source),
     }))

@@ -169,6 +169,7 @@ impl Restores {
                 path: path.clone(),
                 target_root: true,
                 seen: None,
+                mount: false,
                 targets_seen: Vec::new(),
                 message: message.to_owned(),
             })))

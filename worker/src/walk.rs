@@ -6,7 +6,7 @@
 mod frame;
 mod scope;
 
-pub(crate) use self::scope::{check_near, mount_points, see_data_set};
+pub(crate) use self::scope::{FileSystem, check_near, mount_points};
 
 use proto::id::Id;
 use proto::job::{Budget, TargetNode, TargetPlace};
@@ -51,6 +51,8 @@ pub(crate) struct Entry {
     pub(crate) parent_device: Option<u64>,
     /// The file is as the parent has it, and all its blobs are in G.
     pub(crate) unchanged: bool,
+    /// Another file system than that of the directory above.
+    pub(crate) crosses: bool,
 }
 
 /// What the walk meets, in order.
@@ -297,7 +299,9 @@ impl Walker {
     fn enter(&mut self, name: Vec<u8>, source: Vec<u8>, metadata: Metadata, device: u64, found: Found) {
         let (parents, parent_device) = (found.subtrees(), found.device());
         let parent = found.nodes.into_iter().next().map(Box::new);
-        let entry = Box::new(Entry { name, source, metadata, device, parent, parent_device, unchanged: false });
+        let crosses = self.frames.last().is_some_and(|frame| frame.local_device != metadata.device);
+        let unchanged = false;
+        let entry = Box::new(Entry { name, source, metadata, device, parent, parent_device, unchanged, crosses });
         self.spending.spend(&entry);
         self.push(Step::Enter { entry, parents });
     }
@@ -313,8 +317,8 @@ impl Walker {
         let mut nodes = found.nodes;
         let chosen = complete.unwrap_or(0);
         let parent = (chosen < nodes.len()).then(|| Box::new(nodes.swap_remove(chosen)));
-        let unchanged = complete.is_some();
-        let entry = Box::new(Entry { name, source, metadata, device, parent, parent_device: None, unchanged });
+        let (unchanged, parent_device, crosses) = (complete.is_some(), None, false);
+        let entry = Box::new(Entry { name, source, metadata, device, parent, parent_device, unchanged, crosses });
         self.spending.spend(&entry);
         self.batch.bytes += if entry.unchanged { 0 } else { entry.metadata.size };
         self.push(Step::Leaf(entry));
@@ -418,10 +422,11 @@ pub(crate) fn view_of(metadata: &Metadata) -> View {
 }
 
 fn not_mounted(source: &[u8], metadata: &Metadata) -> WorkerError {
-    WorkerError::NotMyView(Box::new(NotMyView {
+    WorkerError::NotMounted(Box::new(NotMyView {
         path: RawName::from(source),
         target_root: false,
         seen: Some(view_of(metadata)),
+        mount: true,
         targets_seen: Vec::new(),
         message: "the data set has a file system mounted here, this worker has not".to_owned(),
     }))

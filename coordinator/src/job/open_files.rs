@@ -206,6 +206,7 @@ impl State {
 
     pub(super) fn read_whole(&mut self, key: FileKey) {
         let Some(file) = self.files.remove(&key) else { return };
+        self.progress.files_read_whole += 1;
         let of_file = |task: &OpenTask| matches!(&task.place, Place::Range(file, _) if *file == key);
         let tasks: Vec<Id> = self.tasks.iter().filter(|(_, task)| of_file(task)).map(|(id, _)| *id).collect();
         for task in tasks {

@@ -1,5 +1,8 @@
 //! How far a job is, in figures that only accepted reports change.
 
+use std::collections::BTreeMap;
+
+use proto::id::WorkerId;
 use proto::task::{Names, Scope, Work};
 use serde::{Deserialize, Serialize};
 
@@ -21,25 +24,33 @@ pub struct Progress {
     pub name_range_partitions: u64,
     /// Of these: a byte range of a large file.
     pub byte_range_partitions: u64,
+    /// How many of the three kinds each worker finished.
+    #[serde(default)]
+    pub partitions_by_worker: BTreeMap<WorkerId, u64>,
     /// Neighbouring ranges whose chains of cuts met.
     pub seams_matched: u64,
     /// Ranges that were done again from a proven cut.
     pub seams_redone: u64,
     /// Chunks that were stored before the shared cut of a seam and are not in the file.
     pub seam_chunks_dropped: u64,
+    /// Large files that were read whole by one worker after all: ranges did not see one and the same file.
+    #[serde(default)]
+    pub files_read_whole: u64,
 }
 
 impl Progress {
-    pub(super) fn note_done(&mut self, task: &OpenTask) {
+    pub(super) fn note_done(&mut self, task: &OpenTask, worker: &WorkerId) {
         self.tasks_done += 1;
-        match &task.work {
+        let partitions = match &task.work {
             Work::Archive(archive) => match &archive.scope {
-                Scope::Root { .. } => {}
-                Scope::Names { names: Names::Listed(names), .. } if names.len() == 1 => self.subtree_partitions += 1,
-                Scope::Names { .. } => self.name_range_partitions += 1,
+                Scope::Root { .. } => return,
+                Scope::Names { names: Names::Listed(names), .. } if names.len() == 1 => &mut self.subtree_partitions,
+                Scope::Names { .. } => &mut self.name_range_partitions,
             },
-            Work::Range(_) => self.byte_range_partitions += 1,
-            Work::Restore(_) | Work::Probe(_) | Work::Unknown => {}
-        }
+            Work::Range(_) => &mut self.byte_range_partitions,
+            Work::Restore(_) | Work::Probe(_) | Work::Unknown => return,
+        };
+        *partitions += 1;
+        *self.partitions_by_worker.entry(worker.clone()).or_default() += 1;
     }
 }

@@ -359,7 +359,7 @@ impl State {
             return;
         }
         let Some(task) = self.remove_task(report.task) else { return };
-        self.progress.note_done(&task);
+        self.progress.note_done(&task, &report.worker);
         self.note_progress();
         let proof = self.begin_proof(&report, task.round);
         match report.outcome {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::id::{Id, WorkerId};
 use proto::job::TargetNode;
 use proto::name::RawName;
-use proto::report::NotMyView;
+use proto::report::{NotMyView, Problem, ProblemKind};
 use proto::task::{View, Work};
 use serde::{Deserialize, Serialize};
 
@@ -112,7 +112,7 @@ impl State {
             let file = *file;
             return self.read_whole(file);
         }
-        self.believe_unmounted(&refusal.path);
+        self.believe_unmounted(refusal);
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.refusals = Refusals::default();
         if let Work::Archive(archive) = &mut task.work {
@@ -122,8 +122,14 @@ impl State {
     }
 
     /// A file system that nobody has mounted any more: nobody is asked for it again.
-    fn believe_unmounted(&mut self, path: &RawName) {
-        self.devices.remove(path);
+    fn believe_unmounted(&mut self, refusal: &NotMyView) {
+        let path = &refusal.path;
+        if self.devices.remove(path).is_some() || refusal.mount {
+            let message =
+                "what was mounted here is mounted on no worker any more: what is there now is backed up".to_owned();
+            self.counts.unreadable += 1;
+            self.note_problems(vec![Problem { kind: ProblemKind::Unreadable, path: path.clone(), message }]);
+        }
         self.mounted.remove(path);
         if self.unmounted.insert(path.clone()) {
             self.change_facts();
@@ -138,14 +144,20 @@ impl State {
             task.refusals.refused.iter().filter(|(_, refusal)| refusal.target_root).cloned().collect();
         let agreed = refused.iter().enumerate().find_map(|(at, (_, refusal))| {
             let again = refused[..at].iter().any(|(_, other)| other.targets_seen == refusal.targets_seen);
-            again.then(|| refusal.targets_seen.clone())
+            (again && !refusal.targets_seen.is_empty()).then(|| refusal.targets_seen.clone())
         });
+        // What moved while it was read is not believed: the data set may have been unmounted.
+        let moved = refused.iter().find(|(_, refusal)| refusal.targets_seen.is_empty());
         let by = task.refusals.by();
         let others = self.workers.live.iter().any(|worker| !by.contains(worker));
         let believed = match agreed {
             Some(seen) => seen,
             None if others => return self.republish(id),
             None if !self.registry_is_complete() => return,
+            None if moved.is_some() => {
+                let message = moved.map(|(_, refusal)| refusal.message.clone()).unwrap_or_default();
+                return self.fail(format!("no worker sees the data set to its end: {message}. Mount it and run again"));
+            }
             None => match self.joined_view(&refused) {
                 Some(seen) if !is_expected(&task.work, &seen) => seen,
                 _ => {
@@ -160,7 +172,7 @@ impl State {
 
     /// Nobody has the file system mounted that the parent snapshot has below a target.
     fn believe_root_without(&mut self, id: Id, refusal: NotMyView) {
-        self.believe_unmounted(&refusal.path);
+        self.believe_unmounted(&refusal);
         if let Some(task) = self.tasks.get_mut(&id) {
             task.refusals = Refusals::default();
             if let (Work::Archive(archive), Some(seen)) = (&mut task.work, refusal.seen) {

@@ -12,7 +12,7 @@ use sources::files::users::UserTable;
 
 use crate::error::WorkerError;
 use crate::job::JobContext;
-use crate::walk::{mount_points, see_data_set, view_of};
+use crate::walk::{mount_points, view_of};
 
 /// The file type of directories in `st_mode`.
 const S_IFDIR: u32 = 0o040_000;
@@ -29,7 +29,8 @@ pub(super) async fn with_own_host(context: &Arc<JobContext>) -> Result<Arc<JobCo
 /// What the accepted root report puts in force for all other tasks.
 ///
 /// # Errors
-/// `NotMyView` if a target is not any more what it was before the walk, as `targets` has it.
+/// `NotMounted` if a target is not any more what it was before the walk, as `targets` has it. It may be a mount that went
+/// away: nothing is said of the targets that could be believed.
 pub(super) async fn root_view(
     context: &JobContext,
     devices: BTreeMap<RawName, u64>,
@@ -63,11 +64,14 @@ async fn check_unmoved(context: &JobContext, before: &[(RawName, View)]) -> Resu
     let after = target_views(context).await?;
     let moved = before.iter().find(|view| view.1.file_type == S_IFDIR && !after.contains(view));
     let Some((path, _)) = moved else { return Ok(()) };
-    Err(WorkerError::NotMyView(Box::new(NotMyView {
+    let seen = after.iter().find(|(place, _)| place == path).map(|(_, view)| *view);
+    let became = if seen.is_some() { "became another directory" } else { "went away" };
+    Err(WorkerError::NotMounted(Box::new(NotMyView {
         path: path.clone(),
         target_root: true,
-        seen: after.iter().find(|(place, _)| place == path).map(|(_, view)| *view),
-        targets_seen: see_data_set(context).await?,
-        message: format!("{path} became another directory while it was read"),
+        seen,
+        mount: false,
+        targets_seen: Vec::new(),
+        message: format!("{path} {became} while it was read"),
     })))
 }

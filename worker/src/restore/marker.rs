@@ -89,6 +89,7 @@ impl Marker {
             path: self.name.clone(),
             target_root: true,
             seen: None,
+            mount: false,
             targets_seen: Vec::new(),
             message: message.to_owned(),
         })))

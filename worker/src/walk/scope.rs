@@ -18,6 +18,14 @@ use crate::error::WorkerError;
 use crate::job::JobContext;
 use crate::stop::Stop;
 
+/// A file system that a walk entered.
+pub(crate) struct FileSystem {
+    /// Where it begins.
+    pub(crate) place: RawName,
+    /// Its `st_dev` on this host.
+    pub(crate) device: u64,
+}
+
 impl Walker {
     /// A walk through the scope of `work`.
     ///
@@ -69,14 +77,28 @@ impl Walker {
         Ok(walker)
     }
 
-    /// Whether scope and data set still look as they did before.
+    /// Whether the data set still looks as it did before, with all file systems that the walk entered; and the scope, if
+    /// something was `lost` in it.
     ///
     /// # Errors
-    /// `NotMyView` if they do not.
-    pub(crate) async fn check_again(context: &JobContext, work: &ArchiveWork) -> Result<(), WorkerError> {
+    /// `NotMounted` or `NotMyView` if not.
+    pub(crate) async fn check_again(
+        context: &JobContext,
+        work: &ArchiveWork,
+        entered: &[FileSystem],
+        lost: bool,
+    ) -> Result<(), WorkerError> {
         check_around(context, &work.scope).await?;
-        if let Scope::Names { dir, .. } = &work.scope {
+        if let (Scope::Names { dir, .. }, true) = (&work.scope, lost) {
             let _gone = check_scope(context, dir, work.view).await?; // what is gone and believed was so before
+        }
+        for FileSystem { place, device } in entered {
+            let now = metadata_of(context, place).await?.ok();
+            if now.as_ref().is_none_or(|now| now.device != *device) {
+                let message = format!("the file system at {place} went away while it was read");
+                let refusal = refusal(place, false, now.as_ref().map(view_of), Vec::new(), message);
+                return Err(WorkerError::NotMounted(Box::new(NotMyView { mount: true, ..*refusal })));
+            }
         }
         Ok(())
     }
@@ -118,14 +140,14 @@ async fn check_targets(context: &JobContext, expected: &[(RawName, View)]) -> Re
         Some(view) => format!("{place} has inode {} here", view.inode),
         None => format!("{place} is not there"),
     };
-    Err(not_my_view(place, true, view, see_data_set(context).await?, message))
+    Err(WorkerError::NotMyView(refusal(place, true, view, see_data_set(context).await?, message)))
 }
 
 /// Every target and every file system that is mounted below one, as this worker sees them.
 ///
 /// # Errors
 /// A thread panicked.
-pub(crate) async fn see_data_set(context: &JobContext) -> Result<Vec<(RawName, Option<View>)>, WorkerError> {
+async fn see_data_set(context: &JobContext) -> Result<Vec<(RawName, Option<View>)>, WorkerError> {
     let mut places: Vec<RawName> = context.facts.targets.iter().map(|(_, place)| place.clone()).collect();
     let mut there = Vec::new();
     for place in &places {
@@ -180,7 +202,7 @@ async fn check_around(context: &JobContext, scope: &Scope) -> Result<(), WorkerE
 /// mounted.
 ///
 /// # Errors
-/// `NotMyView` if not.
+/// `NotMounted` if not.
 pub(crate) async fn check_near(context: &JobContext, place: &RawName) -> Result<(), WorkerError> {
     let is_above = |target: &RawName| paths::below(&target.0, &place.0).is_some();
     check_views(context, is_above).await?;
@@ -207,7 +229,7 @@ async fn check_views(context: &JobContext, concerns: impl Fn(&RawName) -> bool) 
         let seen = metadata_of(context, place).await?.ok().map(|metadata| view_of(&metadata));
         if seen != Some(*expected) {
             let message = format!("the data set's root {place} is not what the first worker saw");
-            return Err(not_my_view(place, true, seen, Vec::new(), message));
+            return Err(WorkerError::NotMounted(refusal(place, true, seen, Vec::new(), message)));
         }
     }
     Ok(())
@@ -223,22 +245,22 @@ async fn check_scope(
         Ok(metadata) if view.is_none_or(|view| view == view_of(&metadata)) => Ok(Ok(metadata)),
         Ok(metadata) => {
             let message = format!("{dir} is another directory than the one that was split off");
-            Err(not_my_view(dir, false, Some(view_of(&metadata)), Vec::new(), message))
+            Err(WorkerError::NotMyView(refusal(dir, false, Some(view_of(&metadata)), Vec::new(), message)))
         }
         Err(error) if view.is_some() => {
             let message = format!("{error}: {}", error.source);
-            Err(not_my_view(dir, false, None, Vec::new(), message))
+            Err(WorkerError::NotMyView(refusal(dir, false, None, Vec::new(), message)))
         }
         Err(error) => Ok(Err(error)),
     }
 }
 
-fn not_my_view(
+fn refusal(
     path: &RawName,
     target_root: bool,
     seen: Option<View>,
     targets_seen: Vec<(RawName, Option<View>)>,
     message: String,
-) -> WorkerError {
-    WorkerError::NotMyView(Box::new(NotMyView { path: path.clone(), target_root, seen, targets_seen, message }))
+) -> Box<NotMyView> {
+    Box::new(NotMyView { path: path.clone(), target_root, seen, mount: false, targets_seen, message })
 }

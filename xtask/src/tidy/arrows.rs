@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("worker", &["fleet", "sources", "repository", "proto"]),
     ("coordinator", &["fleet", "sources", "repository", "proto"]),
     ("longshore", &["coordinator", "worker", "fleet", "sources", "repository", "proto"]),
-    ("tests", &[]),
+    ("tests", &["coordinator", "worker", "fleet", "sources", "repository", "proto"]),
     ("simulation", &["coordinator", "worker", "fleet", "sources", "repository", "proto"]),
     ("bench", &["worker", "sources", "repository", "proto"]),
     ("xtask", &[]),

@@ -104,13 +104,16 @@ fn a_seam_without_a_shared_cut_is_done_again_from_the_proven_one() {
     assert_eq!(starts, [0, 10, 23]);
     let effects = job.apply(Event::FileStitched { file, outcome: whole() });
     assert_commits(&job.store_all(effects));
-    assert_eq!(job.state.progress().seams_redone, 1);
+    let progress = job.state.progress();
+    assert_eq!((progress.seams_redone, progress.byte_range_partitions, progress.files_read_whole), (1, 4, 0));
+    assert_eq!(progress.partitions_by_worker, [(worker("w1"), 4)].into(), "what was done again counts again");
     assert_eq!((job.state.counts().changed_while_read, job.state.problems().len()), (1, 1), "listed once");
     assert_eq!(job.state.problems()[0].kind, ProblemKind::ChangedWhileRead);
 }
 
 #[track_caller]
 fn assert_read_whole(job: &mut Job) {
+    assert_eq!(job.state.progress().files_read_whole, 1);
     let whole = job.last();
     assert_eq!(names_of(&whole.work), [name("f")]);
     assert!(matches!(&whole.work, Work::Archive(work) if work.budget.range_threshold_bytes == u64::MAX));

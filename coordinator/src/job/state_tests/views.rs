@@ -10,6 +10,7 @@ pub(super) fn refusal(target_root: bool, targets: &[(&str, u64)]) -> NotMyView {
         path: name("/data"),
         target_root,
         seen: None,
+        mount: false,
         targets_seen: targets.iter().map(|(path, inode)| (name(path), Some(view(*inode)))).collect(),
         message: "it looks different".to_owned(),
     }
@@ -142,13 +143,14 @@ fn a_file_system_that_only_the_parent_has_is_given_up_when_nobody_has_it() {
     job.see(&["w1"]);
     job.apply(Event::Started);
     let root = job.last();
-    let seen = NotMyView { path: name("/data/mnt"), seen: Some(view(4)), ..refusal(false, &[]) };
+    let seen = NotMyView { path: name("/data/mnt"), seen: Some(view(4)), mount: true, ..refusal(false, &[]) };
     refuse(&mut job, &root, "w1", seen);
     let root = job.last();
     assert_eq!(expected_targets(&root), [(name("/data/mnt"), view(4))]);
     let effects = job.finish(&root, vec![dir("data", "/data", vec![open(&["a"])])]);
     let [Effect::SetDevices { unmounted, .. }] = &effects[..] else { panic!("{effects:?}") };
     assert!(unmounted.contains(&name("/data/mnt")), "other tasks shall not ask for it either");
+    assert_eq!(job.state.counts().unreadable, 1, "and people hear of it");
 }
 
 #[test]
@@ -199,6 +201,31 @@ fn an_embedded_worker_is_believed_at_once() {
     let root = job.last();
     refuse(&mut job, &root, "w1", refusal(true, &[("/data", 1)]));
     assert_eq!(expected_targets(&job.last()), [(name("/data"), view(1))]);
+}
+
+/// What was there at first is not there any more: the data set may have been unmounted.
+#[test]
+fn a_data_set_that_moved_while_it_was_read_is_not_believed() {
+    let mut job = Job::with(|settings| settings.registry_complete = true);
+    job.see(&["w1"]);
+    job.apply(Event::Started);
+    let root = job.last();
+    assert!(reason(&refuse(&mut job, &root, "w1", refusal(true, &[]))).contains("it looks different"));
+}
+
+#[test]
+fn a_data_set_that_moved_for_one_worker_is_left_to_the_other() {
+    let expected = vec![(name("/data"), view(9))];
+    let mut job = Job::with(|settings| (settings.registry_complete, settings.expected_targets) = (true, expected));
+    job.see(&["w1", "w2"]);
+    job.apply(Event::Started);
+    let root = job.last();
+    assert!(refuse(&mut job, &root, "w1", refusal(true, &[])).is_empty());
+    assert_eq!((job.last().task, job.last().refused_by), (root.task, vec![worker("w1")]));
+    assert!(
+        reason(&refuse(&mut job, &root, "w2", refusal(true, &[]))).contains("it looks different"),
+        "never agreed on"
+    );
 }
 
 #[test]

@@ -90,11 +90,13 @@ fn json(done: &BackupDone, problems: &[Problem]) -> Value {
             "subtree": progress.subtree_partitions,
             "name_range": progress.name_range_partitions,
             "byte_range": progress.byte_range_partitions,
+            "by_worker": progress.partitions_by_worker,
         },
         "seams": {
             "matched": progress.seams_matched,
             "redone": progress.seams_redone,
             "surplus_blobs": progress.seam_chunks_dropped,
+            "files_read_whole": progress.files_read_whole,
         },
         "unreadable": counts.unreadable,
         "changed_while_read": counts.changed_while_read,
