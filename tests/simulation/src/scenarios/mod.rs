@@ -61,6 +61,11 @@ impl Stage {
         self.site.clock.sleep(Duration::from_secs(seconds)).await;
     }
 
+    /// How many packs are stored.
+    fn packs(&self) -> usize {
+        self.site.memory.content().keys().filter(|name| name.starts_with("data/")).count()
+    }
+
     /// Waits until something is so.
     async fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let start = self.site.clock.monotonic();
