@@ -1,6 +1,6 @@
 //! Finished children to tree blobs, bottom-up; and the ranges of a large file to its node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +19,7 @@ use repository::pack_writer::{FinishedPack, PackWriter, pack_spooled_blob};
 use repository::repository::Repository;
 use repository::seal::{BlobSpool, Sealer};
 use repository::storage::StorageErrorKind;
+use serde::{Deserialize, Serialize};
 
 use crate::error::JobError;
 use crate::job::{RangePart, Stitched};
@@ -43,13 +44,14 @@ pub(crate) struct Assembler {
 #[derive(Default)]
 struct Open {
     pack: Option<PackWriter>,
+    /// Closed packs that are being uploaded. Each holds trees of directories that others may have answered for.
+    closed: BTreeMap<Id, FinishedPack>,
     /// Trees that this assembler stored, or is about to.
     trees: BTreeSet<Id>,
-    figures: Figures,
 }
 
 /// What the assembler stored.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Figures {
     pub(crate) tree_blobs: u64,
     pub(crate) bytes_added: u64,
@@ -59,10 +61,11 @@ pub(crate) struct Figures {
     pub(crate) dirs_unmodified: u64,
 }
 
-/// A tree that is stored, and the packs that were closed on the way.
+/// A tree that is stored, or will be with the open pack; the packs that were closed on the way; what that counts.
 pub(crate) struct Stored<T> {
     pub(crate) what: T,
     pub(crate) packs: Vec<PackReport>,
+    pub(crate) figures: Figures,
 }
 
 impl Assembler {
@@ -85,8 +88,9 @@ impl Assembler {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn figures(&self) -> Figures {
-        self.lock().figures
+    /// Trees that are in confirmed packs of this job: they need not be stored again.
+    pub(crate) fn note_stored(&self, trees: impl IntoIterator<Item = Id>) {
+        self.lock().trees.extend(trees);
     }
 
     /// Stores a directory's tree; gives its node.
@@ -97,17 +101,14 @@ impl Assembler {
         fragments: &[Fragment],
     ) -> Result<Stored<Fragment>, JobError> {
         let mut node = Node::decode(node).map_err(|error| JobError::internal("a directory's node", &error))?;
-        let Stored { what: tree, packs } = self.store_tree(fragments).await?;
-        {
-            let figures = &mut self.lock().figures;
-            match parents {
-                [] => figures.dirs_new += 1,
-                parents if parents.contains(&tree) => figures.dirs_unmodified += 1,
-                _ => figures.dirs_changed += 1,
-            }
+        let Stored { what: tree, packs, mut figures } = self.store_tree(fragments).await?;
+        match parents {
+            [] => figures.dirs_new += 1,
+            parents if parents.contains(&tree) => figures.dirs_unmodified += 1,
+            _ => figures.dirs_changed += 1,
         }
         node.subtree = Some(tree);
-        Ok(Stored { what: self.one_node(&node).await?, packs })
+        Ok(Stored { what: self.one_node(&node).await?, packs, figures })
     }
 
     /// Stores the root's tree.
@@ -136,7 +137,7 @@ impl Assembler {
         let json = writer.finish().map_err(|error| JobError::internal("a tree", &error))?;
         let id = Id::of(&json);
         if !self.is_new(id) {
-            return Ok(Stored { what: id, packs: Vec::new() });
+            return Ok(Stored { what: id, packs: Vec::new(), figures: Figures::default() });
         }
         let sealer = self.sealer.clone();
         let sealed = self.cpu.compute(move || sealer.seal_known_blob(BlobType::Tree, id, &json)).await??;
@@ -144,14 +145,14 @@ impl Assembler {
             let open = &mut *self.lock();
             let pack = open.pack.get_or_insert_with(|| PackWriter::new(BlobType::Tree, self.pack_bytes));
             pack.add(&sealed).map_err(|error| JobError::internal("a pack of trees", &error))?;
-            open.figures.count(u64::from(sealed.plain_length), sealed.bytes.len() as u64);
-            if pack.is_full() { open.pack.take() } else { None }
+            if pack.is_full() { self.close(open)? } else { None }
         };
         let packs = match full {
-            Some(full) => vec![self.put(self.finish(full)?).await?],
+            Some(full) => vec![self.put_closed(full).await?],
             None => Vec::new(),
         };
-        Ok(Stored { what: id, packs })
+        let figures = Figures::of_tree(u64::from(sealed.plain_length), sealed.bytes.len() as u64);
+        Ok(Stored { what: id, packs, figures })
     }
 
     /// A tree that is too long to be held: node by node through a temporary file, into a pack of its own.
@@ -166,12 +167,12 @@ impl Assembler {
         let blob = spool.finish()?;
         let id = blob.id;
         if !self.is_new(id) {
-            return Ok(Stored { what: id, packs: Vec::new() });
+            return Ok(Stored { what: id, packs: Vec::new(), figures: Figures::default() });
         }
-        self.lock().figures.count(u64::from(blob.plain_length), u64::from(blob.sealed_length));
+        let figures = Figures::of_tree(u64::from(blob.plain_length), u64::from(blob.sealed_length));
         let pack = pack_spooled_blob(blob, self.sealer.key(), self.sealer.random())
             .map_err(|error| JobError::internal("a pack of one tree", &error))?;
-        Ok(Stored { what: id, packs: vec![self.put(pack).await?] })
+        Ok(Stored { what: id, packs: vec![self.put(pack).await?], figures })
     }
 
     /// Whether the tree has to be stored; from now on it has not.
@@ -179,18 +180,35 @@ impl Assembler {
         !self.index.contains(BlobType::Tree, &tree) && self.lock().trees.insert(tree)
     }
 
-    /// Uploads the open pack.
+    /// Uploads the open pack, and closed ones that are on their way: after this every tree that was answered for is
+    /// durable. A pack may be reported twice.
     pub(crate) async fn flush(&self) -> Result<Vec<PackReport>, JobError> {
-        let open = self.lock().pack.take();
-        match open {
-            Some(pack) => Ok(vec![self.put(self.finish(pack)?).await?]),
-            None => Ok(Vec::new()),
+        let closed: Vec<FinishedPack> = {
+            let open = &mut *self.lock();
+            self.close(open)?;
+            open.closed.values().cloned().collect()
+        };
+        let mut packs = Vec::with_capacity(closed.len());
+        for pack in closed {
+            packs.push(self.put_closed(pack).await?);
         }
+        Ok(packs)
     }
 
-    fn finish(&self, pack: PackWriter) -> Result<FinishedPack, JobError> {
-        pack.finish(self.sealer.key(), self.sealer.random())
-            .map_err(|error| JobError::internal("a pack of trees", &error))
+    /// Closes the open pack, in the same moment in which it is noted as being uploaded.
+    fn close(&self, open: &mut Open) -> Result<Option<FinishedPack>, JobError> {
+        let Some(pack) = open.pack.take() else { return Ok(None) };
+        let pack = pack
+            .finish(self.sealer.key(), self.sealer.random())
+            .map_err(|error| JobError::internal("a pack of trees", &error))?;
+        open.closed.insert(pack.id, pack.clone());
+        Ok(Some(pack))
+    }
+
+    async fn put_closed(&self, pack: FinishedPack) -> Result<PackReport, JobError> {
+        let report = self.put(pack).await?;
+        self.lock().closed.remove(&report.pack);
+        Ok(report)
     }
 
     async fn put(&self, pack: FinishedPack) -> Result<PackReport, JobError> {
@@ -269,10 +287,19 @@ impl Assembler {
 }
 
 impl Figures {
-    fn count(&mut self, plain: u64, packed: u64) {
-        self.tree_blobs += 1;
-        self.bytes_added += plain;
-        self.bytes_packed += packed;
+    fn of_tree(plain: u64, packed: u64) -> Self {
+        Self { tree_blobs: 1, bytes_added: plain, bytes_packed: packed, ..Self::default() }
+    }
+
+    /// Adds what another tree counts.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self { tree_blobs, bytes_added, bytes_packed, dirs_new, dirs_changed, dirs_unmodified } = *other;
+        self.tree_blobs += tree_blobs;
+        self.bytes_added += bytes_added;
+        self.bytes_packed += bytes_packed;
+        self.dirs_new += dirs_new;
+        self.dirs_changed += dirs_changed;
+        self.dirs_unmodified += dirs_unmodified;
     }
 }
 

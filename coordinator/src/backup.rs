@@ -2,6 +2,7 @@
 //!
 //! The order of the start is DESIGN 3.1's: lock, list the index (the set G), choose the parent, publish the root.
 
+use std::future::Future;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,8 +12,8 @@ use futures::FutureExt;
 use proto::auth::MessageKey;
 use proto::facts::Facts;
 use proto::handles::{RandomExt, UnixTime};
-use proto::id::{Id, JobId, WorkerId};
-use proto::job::{BackupRequest, JobOutcome, Request, Submission, TargetNode};
+use proto::id::{CoordinatorId, Id, JobId, WorkerId};
+use proto::job::{BackupRequest, Request, Submission, TargetNode};
 use proto::report::{Counts, Problem};
 use repository::blob_index::BlobIndex;
 use repository::format::zone::Zone;
@@ -22,15 +23,16 @@ use tokio::sync::watch;
 
 use crate::Doors;
 use crate::assemble::Assembler;
-use crate::collect::Collector;
-use crate::commit::Committer;
+use crate::commit::{Committer, Fence};
 use crate::error::JobError;
+use crate::heartbeat::{new_coordinator_id, while_leading};
 use crate::job::{Progress, Settings as JobSettings, State};
-use crate::parent::{self, Parent, ParentTargets};
+use crate::lead::{Ended, Lead};
+use crate::parent::{self, ParentTargets};
 use crate::perform::{Performer, store_facts};
 use crate::record::{JobRecord, StartRecord};
-use crate::resume::{Resumed, resume};
-use crate::run::Runner;
+use crate::resume::resume;
+use crate::run::Standing;
 
 /// How a coordinator runs backup jobs.
 #[derive(Clone, Debug)]
@@ -76,8 +78,6 @@ pub struct BackupDone {
 
 /// So often a job that lost its lock goes on as a new one.
 const LOCKS_LOST_MAX: u32 = 3;
-/// How long to wait before a service that does not answer is asked again.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs a backup. A job whose lock was lost goes on as a new job at once.
 ///
@@ -89,24 +89,52 @@ pub async fn run(
     settings: &Settings,
     progress: &watch::Sender<Progress>,
 ) -> Result<BackupDone, JobError> {
-    let Request::Backup(request) = &submission.request else {
-        return Err(JobError::Failed { reason: "the submission is not a backup".to_owned() });
-    };
+    let request = backup_request(submission)?;
     doors.repository.check_writable()?;
     let mut submission = submission.clone();
     for lost in 1.. {
-        let (job, state) = Job::start(doors, &submission, request, settings).await?;
-        let ended = job.run(state, progress).await;
-        match ended {
-            Err(JobError::LockLost(reason)) if lost < LOCKS_LOST_MAX => {
-                let next = new_job_id(doors);
-                tracing::warn!(%reason, job = %next, "the repository lock was lost; the backup goes on as a new job");
-                submission.job = next;
+        let next = (lost < LOCKS_LOST_MAX).then(|| new_job_id(doors));
+        match run_one(doors, &submission, request, settings, next, progress).await? {
+            Ended::Done(done) => return Ok(*done),
+            Ended::GoesOn { by, reason } => {
+                tracing::warn!(%reason, job = %by, "the repository lock was lost; the backup goes on as a new job");
+                submission.job = by;
             }
-            ended => return ended,
         }
     }
     Err(JobError::Cancelled)
+}
+
+/// The backup that a submission asks for.
+pub(crate) fn backup_request(submission: &Submission) -> Result<&BackupRequest, JobError> {
+    match &submission.request {
+        Request::Backup(request) => Ok(request),
+        Request::Restore(_) | Request::Check(_) => {
+            Err(JobError::Failed { reason: "the submission is not a backup".to_owned() })
+        }
+    }
+}
+
+/// Leads one job from its start; `next` is the job that goes on if its lock gets lost.
+async fn run_one(
+    doors: &Doors,
+    submission: &Submission,
+    request: &BackupRequest,
+    settings: &Settings,
+    next: Option<JobId>,
+    progress: &watch::Sender<Progress>,
+) -> Result<Ended, JobError> {
+    let me = new_coordinator_id(doors);
+    let work = async {
+        let Prepared { lock, performer, state } = start(doors, submission, request, settings, &me).await?;
+        let record = performer.committer.record.clone();
+        let lead = Lead { doors, job: submission.job.clone(), lock, record, next };
+        lead.run(performer, Standing::at_start(state), settings, progress).await
+    };
+    match settings.embedded {
+        true => work.boxed().await, // nobody could take it over
+        false => while_leading(doors, &me, &submission.job, work.boxed()).await,
+    }
 }
 
 /// A fresh job id: UUIDv7.
@@ -121,69 +149,80 @@ pub fn new_job_id(doors: &Doors) -> JobId {
     }
 }
 
-/// A job that holds its lock.
-struct Job<'a> {
-    doors: &'a Doors,
-    settings: &'a Settings,
+/// A job that holds its lock and has not begun.
+struct Prepared {
     lock: Arc<RepositoryLock>,
-    record: Arc<JobRecord>,
     performer: Arc<Performer>,
-    resumed: Option<Resumed>,
+    state: State,
 }
 
-impl<'a> Job<'a> {
-    async fn start(
-        doors: &'a Doors,
-        submission: &Submission,
-        request: &BackupRequest,
-        settings: &'a Settings,
-    ) -> Result<(Self, State), JobError> {
-        let started_at = doors.clock.now();
-        let lock = Arc::new(
-            RepositoryLock::take(&doors.repository, settings.lock.clone(), doors.clock.clone(), settings.retry_lock)
-                .await?,
-        );
-        // Loading a large index takes long: the lock is kept meanwhile.
-        let prepare = Self::prepare(doors, submission, request, settings, lock.clone(), started_at);
-        let prepared = tokio::select! {
-            biased;
-            prepared = prepare.boxed() => prepared,
-            lost = lock.keep() => Err(JobError::LockLost(lost)),
-        };
-        match prepared {
-            Ok(prepared) => Ok(prepared),
-            Err(error) => {
-                let error = error.unless_lost(&lock).await;
-                let _ = lock.release().await;
-                Err(error)
-            }
+/// The lock that a job wants.
+pub(crate) fn lock_request(settings: &Settings, job: &JobId) -> LockRequest {
+    LockRequest { job: settings.lock.job.as_ref().map(|_| job.clone()), ..settings.lock.clone() }
+}
+
+async fn start(
+    doors: &Doors,
+    submission: &Submission,
+    request: &BackupRequest,
+    settings: &Settings,
+    me: &CoordinatorId,
+) -> Result<Prepared, JobError> {
+    let started_at = doors.clock.now();
+    let wanted = lock_request(settings, &submission.job);
+    let lock =
+        Arc::new(RepositoryLock::take(&doors.repository, wanted, doors.clock.clone(), settings.retry_lock).await?);
+    let preparing = prepare(doors, submission, request, settings, me, lock.clone(), started_at);
+    let prepared = while_locked(&lock, preparing.boxed()).await;
+    match prepared {
+        Ok(prepared) => Ok(prepared),
+        Err(error) => {
+            let error = error.unless_lost(&lock).await;
+            let _ = lock.release().await;
+            Err(error)
         }
     }
+}
 
-    async fn prepare(
-        doors: &'a Doors,
-        submission: &Submission,
-        request: &BackupRequest,
-        settings: &'a Settings,
-        lock: Arc<RepositoryLock>,
-        started_at: UnixTime,
-    ) -> Result<(Self, State), JobError> {
-        let job = submission.job.clone();
-        let me = coordinator_id(&job);
-        let resumed = resume(doors, &me, &lock, submission, request).await?;
-        let listed = doors.repository.list(FileKind::Index).await?;
-        let mut index_files: Vec<Id> = listed.into_iter().map(|(id, _)| id).collect();
-        index_files.sort_unstable();
-        let index = Arc::new(BlobIndex::load(&doors.repository, &index_files, doors.cache.as_deref()).await?);
-        let parent = parent::choose(&doors.repository, request, started_at).await?;
-        let seen = match &parent {
-            Some(parent) => parent::targets(&doors.repository, &index, &parent.tree, &request.targets).await,
-            None => ParentTargets::default(),
-        };
-        let zone = Zone::named(&request.zone).map_err(|error| JobError::internal("the time zone", &error))?;
-        let parents = parent.iter().map(|parent| parent.tree).chain(resumed.iter().map(|resumed| resumed.tree));
-        let state = State::new(JobSettings {
-            job: job.clone(),
+/// Loading a large index takes long: the lock is kept meanwhile.
+pub(crate) async fn while_locked<T>(
+    lock: &RepositoryLock,
+    work: impl Future<Output = Result<T, JobError>>,
+) -> Result<T, JobError> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        lost = lock.keep() => Err(JobError::LockLost(lost)),
+    }
+}
+
+async fn prepare(
+    doors: &Doors,
+    submission: &Submission,
+    request: &BackupRequest,
+    settings: &Settings,
+    me: &CoordinatorId,
+    lock: Arc<RepositoryLock>,
+    started_at: UnixTime,
+) -> Result<Prepared, JobError> {
+    let job = submission.job.clone();
+    let fence = Fence { lock: lock.clone(), record: None, clock: doors.clock.clone() };
+    let resumed = resume(doors, &coordinator_id(&job), &fence, submission, request).await?;
+    let listed = doors.repository.list(FileKind::Index).await?;
+    let mut index_files: Vec<Id> = listed.into_iter().map(|(id, _)| id).collect();
+    index_files.sort_unstable();
+    let index = Arc::new(BlobIndex::load(&doors.repository, &index_files, doors.cache.as_deref()).await?);
+    let parent = parent::choose(&doors.repository, request, started_at).await?;
+    let seen = match &parent {
+        Some(parent) => parent::targets(&doors.repository, &index, &parent.tree, &request.targets).await,
+        None => ParentTargets::default(),
+    };
+    let parents = parent.iter().map(|parent| parent.tree).chain(resumed.iter().map(|resumed| resumed.tree));
+    let start = StartRecord {
+        lock: lock.id(),
+        index_files,
+        settings: JobSettings {
+            job,
             targets: request.targets.clone(),
             budget: request.budget.clone(),
             parents: parents.collect(),
@@ -191,132 +230,43 @@ impl<'a> Job<'a> {
             parent_has_content: seen.any_content,
             registry_complete: settings.embedded,
             allow_empty: request.allow_empty,
-        });
-        let start = StartRecord {
-            lock: lock.id(),
-            index_files: index_files.clone(),
-            parent: parent.as_ref().map(|parent| parent.id),
-            zone: request.zone.clone(),
-        };
-        let record = Arc::new(JobRecord::new(doors.repository.clone(), submission.clone(), start));
-        if !settings.embedded {
-            record.begin().await?;
-        }
-        let beginning = Beginning { index, index_files, parent, zone, started_at };
-        let performer = performer(doors, submission, request, beginning, &lock, &record).await?;
-        Ok((Self { doors, settings, lock, record, performer, resumed }, state))
+        },
+        parent,
+        zone: request.zone.clone(),
+        started_at,
+        resumed: resumed.map(|resumed| resumed.old.job),
+        embedded: settings.embedded,
+    };
+    let state = State::new(start.settings.clone());
+    let record = JobRecord::new(doors.repository.clone(), submission.clone(), start, me.clone());
+    if !settings.embedded {
+        record.begin().await?;
     }
-
-    async fn run(self, state: State, progress: &watch::Sender<Progress>) -> Result<BackupDone, JobError> {
-        let done = self.lead(state, progress).await;
-        let outcome = match &done {
-            Ok(done) => JobOutcome::Done { snapshot: done.snapshot },
-            Err(JobError::Cancelled) => JobOutcome::Cancelled,
-            Err(error) => JobOutcome::Failed { reason: error.chain() },
-        };
-        self.close(&outcome).await;
-        done
-    }
-
-    /// Everything between the doors' opening and the snapshot.
-    async fn lead(&self, state: State, progress: &watch::Sender<Progress>) -> Result<BackupDone, JobError> {
-        let (doors, job) = (self.doors, self.performer.job.clone());
-        let opened = tokio::select! {
-            biased;
-            opened = self.open_doors().boxed() => opened,
-            lost = self.lock.keep() => Err(JobError::LockLost(lost)),
-        };
-        let generation = opened?;
-        let collector = Collector::new(doors.clone(), job.clone(), self.performer.key.clone());
-        let performer = self.performer.clone();
-        let (wait, embedded) = (self.settings.wait_workers, self.settings.embedded);
-        let mut runner = Runner::new(performer, collector, state, progress, generation, wait, embedded);
-        let ended = runner.run().await;
-        ended.map(|snapshot| BackupDone {
-            job: job.clone(),
-            snapshot,
-            tree: runner.tree().unwrap_or_default(),
-            parent: self.performer.committer.parent.as_ref().map(|parent| parent.id),
-            counts: runner.counts(),
-            progress: runner.state.progress(),
-            packs: runner.state.packs_written(),
-            index_files: self.performer.committer.index_files(),
-            problems: runner.state.problems(),
-            started_at: self.performer.committer.started_at,
-            ended_at: doors.clock.now(),
-            resumed: self.resumed.as_ref().map(|resumed| resumed.old.job.clone()),
-        })
-    }
-
-    /// Declares the queue and opens the job's state, as long as workers would be waited for; returns the generation.
-    async fn open_doors(&self) -> Result<u64, JobError> {
-        let (doors, job) = (self.doors, &self.performer.job);
-        let wanted: u64 = u64::from_le_bytes(doors.repository.random().bytes());
-        let give_up_at = doors.clock.monotonic() + self.settings.wait_workers;
-        loop {
-            let opened = async {
-                doors.queue.declare(&self.performer.route).await?;
-                Ok::<u64, JobError>(doors.state.open_job(job, wanted).await?)
-            };
-            match opened.await {
-                Err(error) if error.is_unreachable() && doors.clock.monotonic() < give_up_at => {
-                    tracing::warn!(error = error.chain(), "the job waits for its services");
-                    doors.clock.sleep(ASK_AGAIN_AFTER).await;
-                }
-                opened => return opened,
-            }
-        }
-    }
-
-    /// Ends the record, tells the workers, releases the lock. The snapshot, if there is one, is safe already.
-    async fn close(&self, outcome: &JobOutcome) {
-        let (doors, job) = (self.doors, &self.performer.job);
-        let closing = async {
-            self.record.end(outcome).await?;
-            if matches!(outcome, JobOutcome::Done { .. }) {
-                JobRecord::remove_payloads(&doors.repository, job).await?;
-                if let Some(resumed) = &self.resumed {
-                    JobRecord::close_old(&doors.repository, &resumed.old.job, outcome).await?;
-                }
-            }
-            Ok::<(), JobError>(())
-        };
-        if let Err(error) = closing.await {
-            tracing::warn!(error = error.chain(), "the job's record was not closed");
-        }
-        if let Err(error) = doors.state.close_job(job).await {
-            tracing::debug!(%error, "the job's state was not removed");
-        }
-        // Tasks of it that are still in the queue are dropped.
-        let _ = doors.state.request_cancel(job).await;
-        if let Err(error) = self.lock.release().await {
-            tracing::warn!(%error, "the lock was not removed");
-        }
-    }
+    let performer = Arc::new(performer(doors, submission, request, index, &lock, Arc::new(record), None).await?);
+    Ok(Prepared { lock, performer, state })
 }
 
-/// What a job found at its start.
-struct Beginning {
-    index: Arc<BlobIndex>,
-    index_files: Vec<Id>,
-    parent: Option<Parent>,
-    zone: Zone,
-    started_at: UnixTime,
-}
-
-/// Puts together what performs the effects of a job.
-async fn performer(
+/// Puts together what performs the effects of a job; `facts` are those in force, if it began before.
+pub(crate) async fn performer(
     doors: &Doors,
     submission: &Submission,
     request: &BackupRequest,
-    beginning: Beginning,
+    index: Arc<BlobIndex>,
     lock: &Arc<RepositoryLock>,
-    record: &Arc<JobRecord>,
-) -> Result<Arc<Performer>, JobError> {
+    record: Arc<JobRecord>,
+    facts: Option<(Facts, Id)>,
+) -> Result<Performer, JobError> {
     let job = submission.job.clone();
-    let Beginning { index, index_files, parent, zone, started_at } = beginning;
-    let facts = facts_of(request, &zone, &index_files);
-    let facts_id = store_facts(doors, &job, &facts).await?;
+    let index_files = record.start().index_files.clone();
+    let committer = committer(doors, request, lock, record)?;
+    let facts = match facts {
+        Some(facts) => facts,
+        None => {
+            let facts = facts_of(request, &committer.zone, &index_files);
+            let id = store_facts(doors, &job, &facts).await?;
+            (facts, id)
+        }
+    };
     let compression = request.compression.parse().map_err(|error| JobError::internal("the compression", &error))?;
     let assembler = Assembler::new(
         job.clone(),
@@ -328,27 +278,38 @@ async fn performer(
         doors.cpu.clone(),
         request.pack_size,
     );
-    let committer = Committer {
-        repository: doors.repository.clone(),
-        lock: lock.clone(),
-        record: record.clone(),
-        clock: doors.clock.clone(),
-        request: request.clone(),
-        zone,
-        parent,
-        started_at,
-        index_files: AtomicU64::new(0),
-    };
-    Ok(Arc::new(Performer {
+    Ok(Performer {
         doors: doors.clone(),
         job,
         route: Route::normal(&submission.pool),
         key: MessageKey::derive(&*doors.repository.master_key().material(), &doors.repository.id()),
         index_files,
-        facts: Mutex::new((facts, facts_id)),
+        facts: Mutex::new(facts),
         assembler,
         committer,
-    }))
+    })
+}
+
+/// What puts the index files and the snapshot of a job.
+pub(crate) fn committer(
+    doors: &Doors,
+    request: &BackupRequest,
+    lock: &Arc<RepositoryLock>,
+    record: Arc<JobRecord>,
+) -> Result<Committer, JobError> {
+    let start = record.start();
+    let zone = Zone::named(&start.zone).map_err(|error| JobError::internal("the time zone", &error))?;
+    Ok(Committer {
+        repository: doors.repository.clone(),
+        fence: Fence { lock: lock.clone(), record: Some(record.clone()), clock: doors.clock.clone() },
+        clock: doors.clock.clone(),
+        request: request.clone(),
+        zone,
+        parent: start.parent.clone(),
+        started_at: start.started_at,
+        index_files: AtomicU64::new(0),
+        record,
+    })
 }
 
 fn facts_of(request: &BackupRequest, zone: &Zone, index_files: &[Id]) -> Facts {

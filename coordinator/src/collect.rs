@@ -29,9 +29,10 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    pub(crate) fn new(doors: Doors, job: JobId, key: MessageKey) -> Self {
+    /// Reads the reports behind `position`.
+    pub(crate) fn new(doors: Doors, job: JobId, key: MessageKey, position: Position) -> Self {
         let repository = doors.repository.id();
-        Self { doors, job, key, repository, position: Position::default() }
+        Self { doors, job, key, repository, position }
     }
 
     /// Up to where the reports were read.

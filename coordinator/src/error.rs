@@ -44,6 +44,12 @@ pub enum JobError {
         /// The job.
         job: JobId,
     },
+    /// There is nothing to take over.
+    #[error("job {job} has ended")]
+    Ended {
+        /// The job.
+        job: JobId,
+    },
     /// The job failed.
     #[error("{reason}")]
     Failed {

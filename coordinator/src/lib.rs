@@ -4,9 +4,15 @@
 
 pub mod backup;
 pub mod restore;
+pub mod takeover;
+pub mod abandoned;
 mod parent;
 mod resume;
 mod record;
+mod found_record;
+mod checkpoint;
+mod heartbeat;
+mod lead;
 pub mod job;
 mod run;
 mod perform;

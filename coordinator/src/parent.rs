@@ -11,11 +11,12 @@ use repository::format::quote::lossy;
 use repository::format::snapshot::Snapshot;
 use repository::format::tree::{EMPTY_TREE_ID, TreeReader};
 use repository::repository::{FileKind, Repository};
+use serde::{Deserialize, Serialize};
 
 use crate::error::JobError;
 
 /// The parent of a backup.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Parent {
     pub(crate) id: Id,
     pub(crate) tree: Id,

@@ -18,14 +18,13 @@ use repository::blob_index::BlobIndex;
 use repository::format::index::{IndexedPack, encode_index};
 use repository::format::pack::{BlobType, PackEntry};
 use repository::repository::{FileKind, RepositoryError};
-use repository::storage::StorageErrorKind;
 
 use crate::Doors;
-use crate::assemble::{Assembler, Stored};
+use crate::assemble::{Assembler, Figures, Stored};
 use crate::commit::Committer;
 use crate::error::JobError;
 use crate::job::{BlobKey, Effect, Event};
-use crate::session::key_of;
+use crate::session::{key_of, read_header};
 
 /// Tasks that nobody began by then are of no use.
 const TASK_EXPIRES_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -36,6 +35,8 @@ const PUBLISH_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(crate) enum Happened {
     /// Events for the job, in this order.
     Events(Vec<Event>),
+    /// Trees were stored: what that counts, and events in this order.
+    Stored { figures: Figures, events: Vec<Event> },
     /// A pack's header was read.
     PackRead { pack: Id, entries: Vec<PackEntry> },
     /// A list of borrowed blobs was read.
@@ -90,18 +91,18 @@ impl Performer {
             Effect::AdoptHost { host, targets } => self.adopt_host(&host, targets).await,
             Effect::SetDevices { devices, mounted, unmounted } => self.set_devices(devices, &mounted, &unmounted).await,
             Effect::AssembleDir { dir, node, parents, fragments } => {
-                let Stored { what: node, packs } = self.assembler.assemble_dir(&node, &parents, &fragments).await?;
-                events(packs, Event::DirAssembled { dir, node })
+                let stored = self.assembler.assemble_dir(&node, &parents, &fragments).await?;
+                Ok(of_stored(stored, |node| Event::DirAssembled { dir, node }))
             }
             Effect::AssembleRoot { fragments } => {
-                let Stored { what: tree, packs } = self.assembler.assemble_root(&fragments).await?;
-                events(packs, Event::RootAssembled { tree })
+                let stored = self.assembler.assemble_root(&fragments).await?;
+                Ok(of_stored(stored, |tree| Event::RootAssembled { tree }))
             }
             Effect::StitchFile { file, node, size, done, ranges } => {
                 let outcome = Box::new(self.assembler.stitch_file(&node, size, done, &ranges).await?);
                 one(Event::FileStitched { file, outcome })
             }
-            Effect::FlushPacks => events(self.assembler.flush().await?, Event::PacksFlushed),
+            Effect::FlushPacks => Ok(Happened::Events(reported(self.assembler.flush().await?, Event::PacksFlushed))),
             Effect::WriteIndex { packs: ids } => {
                 self.write_index(&packs).await?;
                 one(Event::IndexWritten { packs: ids })
@@ -121,7 +122,8 @@ impl Performer {
         Ok(self.doors.objects.load(&self.job, payload).await?)
     }
 
-    fn facts(&self) -> (Facts, Id) {
+    /// The facts in force, and their id.
+    pub(crate) fn facts(&self) -> (Facts, Id) {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -171,16 +173,9 @@ impl Performer {
     }
 
     async fn find_pack(&self, pack: Id) -> Result<Happened, JobError> {
-        let repository = &self.doors.repository;
-        let size = match repository.storage().size(&FileKind::Pack.name(&pack)).await {
-            Ok(size) => size,
-            Err(error) if error.kind == StorageErrorKind::NotFound => return one(Event::PackMissing { pack }),
-            Err(error) => return Err(error.into()),
-        };
-        match repository.find_pack_header(&pack, size).await {
-            Ok(entries) => Ok(Happened::PackRead { pack, entries }),
-            Err(RepositoryError::NotAsReported { .. }) => one(Event::PackMissing { pack }),
-            Err(error) => Err(error.into()),
+        match read_header(&self.doors.repository, &pack).await? {
+            Some(entries) => Ok(Happened::PackRead { pack, entries }),
+            None => one(Event::PackMissing { pack }),
         }
     }
 
@@ -199,12 +194,14 @@ impl Performer {
         one(Event::IndexListed { found })
     }
 
+    /// Writes an index file; none for no packs: a coordinator before this one may have written theirs.
     pub(crate) async fn write_index(&self, packs: &[IndexedPack]) -> Result<(), JobError> {
-        let json = encode_index(packs);
-        self.committer.fence().await?;
-        self.doors.repository.save_file(FileKind::Index, &json).await?;
-        self.committer.note_index();
-        Ok(())
+        if packs.is_empty() {
+            return Ok(());
+        }
+        let (repository, json) = (self.doors.repository.clone(), encode_index(packs));
+        let (id, bytes) = self.doors.cpu.compute(move || repository.seal_file_bytes(&json)).await??;
+        self.committer.put_index(&id, &bytes).await
     }
 
     /// Appends a notice to the reports of a job that another coordinator leads.
@@ -263,9 +260,13 @@ fn one(event: Event) -> Result<Happened, JobError> {
     Ok(Happened::Events(vec![event]))
 }
 
-fn events(packs: Vec<PackReport>, last: Event) -> Result<Happened, JobError> {
-    let packs = packs.into_iter().map(Event::PackReported);
-    Ok(Happened::Events(packs.chain([last]).collect()))
+fn of_stored<T>(stored: Stored<T>, event: impl FnOnce(T) -> Event) -> Happened {
+    let Stored { what, packs, figures } = stored;
+    Happened::Stored { figures, events: reported(packs, event(what)) }
+}
+
+fn reported(packs: Vec<PackReport>, last: Event) -> Vec<Event> {
+    packs.into_iter().map(Event::PackReported).chain([last]).collect()
 }
 
 /// Decodes the object that a report was too long for.

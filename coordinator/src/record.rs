@@ -4,40 +4,77 @@
 //! Whoever finds a name taken reads it back: it may be one's own, written before an answer was lost.
 //!
 //! # Crash
-//! `commit` holds the finished bytes of the snapshot file: whoever finds it puts exactly these.
+//! `commit` holds the finished bytes of the snapshot file: whoever finds it puts exactly these. A record without `result`
+//! is taken over by another coordinator (`takeover.rs`).
 
-use bytes::Bytes;
-use proto::id::{Epoch, Id, JobId};
+use proto::handles::UnixTime;
+use proto::id::{CoordinatorId, Epoch, Id, JobId};
 use proto::job::{JobOutcome, Submission};
-use proto::names::{JOBS_PREFIX, Record, job_prefix, job_record};
-use repository::repository::{Repository, RepositoryError};
+use proto::names::{Record, job_prefix, job_record};
+use proto::report::Counts;
+use repository::repository::{FileKind, Repository, RepositoryError};
+use repository::storage::StorageErrorKind;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use crate::checkpoint::Checkpoint;
 use crate::error::JobError;
-use crate::job::State;
+use crate::job::Settings;
+use crate::parent::Parent;
 
 /// What `start` says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StartRecord {
     /// The lock file that the job began under.
     pub(crate) lock: Id,
-    /// What was indexed then: G.
+    /// What was indexed then, ascending: G.
     pub(crate) index_files: Vec<Id>,
     /// The parent snapshot.
-    pub(crate) parent: Option<Id>,
+    pub(crate) parent: Option<Parent>,
     /// The named time zone.
     pub(crate) zone: String,
+    /// When the job began.
+    pub(crate) started_at: UnixTime,
+    /// What its decisions begin with.
+    pub(crate) settings: Settings,
+    /// The unfinished job whose work is used.
+    pub(crate) resumed: Option<JobId>,
+    /// Everything of the job is in one process, and goes with it: nobody takes it over.
+    pub(crate) embedded: bool,
+}
+
+/// What `epoch-<n>` says: something that nobody else would write.
+#[derive(Debug, Serialize, Deserialize)]
+struct EpochRecord {
+    leader: CoordinatorId,
 }
 
 /// What `commit` says: the first one wins.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum CommitRecord {
-    /// The finished bytes of the snapshot file.
-    Snapshot(Vec<u8>),
+pub(crate) enum Decision {
+    /// The job has this snapshot.
+    Snapshot(Finished),
     /// The job ends without one.
     Ended(JobOutcome),
+}
+
+/// A snapshot that was decided on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Finished {
+    /// The finished bytes of the snapshot file.
+    pub(crate) file: Vec<u8>,
+    /// Its tree.
+    pub(crate) tree: Id,
+    /// Figures of the accepted reports.
+    pub(crate) counts: Counts,
+}
+
+impl Finished {
+    /// The name of the snapshot file.
+    pub(crate) fn id(&self) -> Id {
+        Id::of(&self.file)
+    }
 }
 
 /// The record of one job that this coordinator leads.
@@ -46,6 +83,7 @@ pub(crate) struct JobRecord {
     submission: Submission,
     start: StartRecord,
     epoch: Epoch,
+    leader: CoordinatorId,
     written: Mutex<Written>,
 }
 
@@ -58,12 +96,40 @@ struct Written {
 
 impl JobRecord {
     /// A record of which nothing exists yet: an embedded run writes it with its first checkpoint.
-    pub(crate) fn new(repository: Repository, submission: Submission, start: StartRecord) -> Self {
-        Self { repository, submission, start, epoch: 1, written: Mutex::default() }
+    pub(crate) fn new(
+        repository: Repository,
+        submission: Submission,
+        start: StartRecord,
+        leader: CoordinatorId,
+    ) -> Self {
+        Self { repository, submission, start, epoch: 1, leader, written: Mutex::default() }
+    }
+
+    /// Takes a job over: the record is led by whoever created its highest epoch.
+    ///
+    /// # Errors
+    /// `Fenced` if somebody else took it over first.
+    pub(crate) async fn take(
+        repository: Repository,
+        submission: Submission,
+        start: StartRecord,
+        leader: CoordinatorId,
+        epoch: Epoch,
+    ) -> Result<Self, JobError> {
+        let written = Mutex::new(Written { begun: true, checkpoints: 0 });
+        let record = Self { repository, submission, start, epoch, leader, written };
+        record.put_epoch().await?;
+        record.check_epoch().await?;
+        Ok(record)
     }
 
     fn job(&self) -> &JobId {
         &self.submission.job
+    }
+
+    /// What `start` says.
+    pub(crate) fn start(&self) -> &StartRecord {
+        &self.start
     }
 
     /// Writes `submitted`, `start` and `epoch`, if they are not there.
@@ -78,9 +144,13 @@ impl JobRecord {
         }
         self.put(Record::Submitted, &json(&self.submission)?).await?;
         self.put(Record::Start, &json(&self.start)?).await?;
-        self.put(Record::Epoch(self.epoch), &json(&self.start.lock)?).await?;
+        self.put_epoch().await?;
         written.begun = true;
         Ok(())
+    }
+
+    async fn put_epoch(&self) -> Result<(), JobError> {
+        self.put(Record::Epoch(self.epoch), &json(&EpochRecord { leader: self.leader.clone() })?).await
     }
 
     /// Whether anything of the record exists.
@@ -89,8 +159,8 @@ impl JobRecord {
     }
 
     /// Writes a checkpoint.
-    pub(crate) async fn checkpoint(&self, state: &State) -> Result<(), JobError> {
-        let encoded = rmp_serde::to_vec_named(state).map_err(|error| JobError::internal("a checkpoint", &error))?;
+    pub(crate) async fn checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), JobError> {
+        let encoded = checkpoint.encode()?;
         let mut written = self.written.lock().await;
         self.begin_locked(&mut written).await?;
         written.checkpoints += 1;
@@ -107,51 +177,102 @@ impl JobRecord {
         let names = self.repository.list_private(&prefix).await?;
         let epoch_prefix = format!("{prefix}epoch-");
         match names.iter().any(|name| name.starts_with(&epoch_prefix) && *name > own) {
-            true => Err(JobError::Fenced { job: self.job().clone() }),
+            true => Err(self.fenced()),
             false => Ok(()),
         }
     }
 
-    /// Decides how the job ends: with these bytes as its snapshot file. Returns the bytes that were decided first.
+    fn fenced(&self) -> JobError {
+        JobError::Fenced { job: self.job().clone() }
+    }
+
+    /// Decides that the job ends with this snapshot. Returns the one that was decided on first.
     ///
     /// # Errors
-    /// `Cancelled`, `Failed` if that was decided before.
-    pub(crate) async fn commit(&self, _snapshot: &Id, bytes: Bytes) -> Result<Bytes, JobError> {
+    /// `Cancelled`, `Failed` if something else was decided before.
+    pub(crate) async fn commit(&self, finished: Finished) -> Result<Finished, JobError> {
         if !self.has_begun().await {
-            return Ok(bytes);
+            return Ok(finished);
         }
-        match self.decide(CommitRecord::Snapshot(bytes.to_vec())).await? {
-            CommitRecord::Snapshot(bytes) => Ok(bytes.into()),
-            CommitRecord::Ended(JobOutcome::Cancelled) => Err(JobError::Cancelled),
-            CommitRecord::Ended(outcome) => {
-                Err(JobError::Failed { reason: format!("the job ended before it could commit: {outcome:?}") })
+        match self.decide(Decision::Snapshot(finished)).await? {
+            Decision::Snapshot(finished) => Ok(finished),
+            Decision::Ended(outcome) => Err(error_of(&outcome)),
+        }
+    }
+
+    /// What was decided, if anything was.
+    pub(crate) async fn decided(&self) -> Result<Option<Decision>, JobError> {
+        let found = self.repository.get_private(&job_record(self.job(), Record::Commit)).await?;
+        found.map(|found| decode_decision(&found)).transpose()
+    }
+
+    /// Ends the record; returns how the job ended, which may have been decided before. None if it has a snapshot that
+    /// is not there yet: a successor puts it.
+    ///
+    /// After a gap of the lock (`Superseded`) nobody puts it.
+    pub(crate) async fn end(&self, wanted: &JobOutcome) -> Result<Option<JobOutcome>, JobError> {
+        if !self.has_begun().await {
+            return Ok(Some(wanted.clone()));
+        }
+        let outcome = match wanted {
+            JobOutcome::Done { .. } => wanted.clone(),
+            _ => match self.decide(Decision::Ended(wanted.clone())).await? {
+                Decision::Ended(decided) => decided,
+                Decision::Snapshot(finished) if self.is_there(&finished.id()).await? => {
+                    JobOutcome::Done { snapshot: finished.id() }
+                }
+                Decision::Snapshot(_) if matches!(wanted, JobOutcome::Superseded { .. }) => wanted.clone(),
+                Decision::Snapshot(_) => return Ok(None),
+            },
+        };
+        if let JobOutcome::Superseded { by } = &outcome {
+            self.announce(by).await?;
+        }
+        self.put_result(outcome).await.map(Some)
+    }
+
+    async fn is_there(&self, snapshot: &Id) -> Result<bool, JobError> {
+        match self.repository.storage().size(&FileKind::Snapshot.name(snapshot)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == StorageErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Notes the job that goes on before this one has its result: whoever finds it without a leader begins it.
+    async fn announce(&self, next: &JobId) -> Result<(), JobError> {
+        if self.start.embedded {
+            return Ok(());
+        }
+        let submission = Submission { job: next.clone(), ..self.submission.clone() };
+        match self.repository.put_private(&job_record(next, Record::Submitted), &json(&submission)?).await {
+            Ok(()) | Err(RepositoryError::AlreadyThere { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Puts the result; returns the one that is there.
+    async fn put_result(&self, outcome: JobOutcome) -> Result<JobOutcome, JobError> {
+        let name = job_record(self.job(), Record::Result);
+        match self.repository.put_private(&name, &json(&outcome)?).await {
+            Ok(()) => Ok(outcome),
+            Err(RepositoryError::AlreadyThere { .. }) => {
+                let found = self.repository.get_private(&name).await?;
+                let found = found.and_then(|found| serde_json::from_slice(&found).ok());
+                Ok(found.unwrap_or(outcome))
             }
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// Ends the record. Without a snapshot, that is decided first.
-    pub(crate) async fn end(&self, outcome: &JobOutcome) -> Result<(), JobError> {
-        if !self.has_begun().await {
-            return Ok(());
-        }
-        if !matches!(outcome, JobOutcome::Done { .. })
-            && let CommitRecord::Snapshot(_) = self.decide(CommitRecord::Ended(outcome.clone())).await?
-        {
-            // That it has a snapshot was decided before: who takes the job over sees whether it is there.
-            return Ok(());
-        }
-        self.put(Record::Result, &json(outcome)?).await
-    }
-
-    async fn decide(&self, wanted: CommitRecord) -> Result<CommitRecord, JobError> {
+    async fn decide(&self, wanted: Decision) -> Result<Decision, JobError> {
         let encoded =
             rmp_serde::to_vec_named(&wanted).map_err(|error| JobError::internal("a commit record", &error))?;
         let name = job_record(self.job(), Record::Commit);
         match self.repository.put_private(&name, &encoded).await {
             Ok(()) => Ok(wanted),
             Err(RepositoryError::AlreadyThere { .. }) => {
-                let found = self.repository.get_private(&name).await?.unwrap_or(encoded);
-                rmp_serde::from_slice(&found).map_err(|error| JobError::internal("a commit record", &error))
+                decode_decision(&self.repository.get_private(&name).await?.unwrap_or(encoded))
             }
             Err(error) => Err(error.into()),
         }
@@ -163,7 +284,7 @@ impl JobRecord {
             Ok(()) => Ok(()),
             Err(RepositoryError::AlreadyThere { .. }) => match self.repository.get_private(&name).await? {
                 Some(found) if found == plain => Ok(()), // our own: the answer was lost
-                _ => Err(JobError::Fenced { job: self.job().clone() }),
+                _ => Err(self.fenced()),
             },
             Err(error) => Err(error.into()),
         }
@@ -186,54 +307,18 @@ impl JobRecord {
     }
 }
 
+/// Why a job with this outcome has no snapshot.
+pub(crate) fn error_of(outcome: &JobOutcome) -> JobError {
+    match outcome {
+        JobOutcome::Cancelled => JobError::Cancelled,
+        outcome => JobError::Failed { reason: format!("the job ended before it could commit: {outcome:?}") },
+    }
+}
+
 fn json(value: &impl Serialize) -> Result<Vec<u8>, JobError> {
     serde_json::to_vec(value).map_err(|error| JobError::internal("a job record", &error))
 }
 
-/// A job that ended without a snapshot, as its record tells.
-pub(crate) struct OldJob {
-    pub(crate) job: JobId,
-    pub(crate) checkpoint: State,
-}
-
-/// The newest job of which `wanted` says yes, that has a checkpoint and no snapshot.
-///
-/// What cannot be read is passed over: resuming saves time and is never needed.
-pub(crate) async fn newest_unfinished(
-    repository: &Repository,
-    wanted: impl Fn(&Submission) -> bool,
-) -> Result<Option<OldJob>, JobError> {
-    let names = repository.list_private(JOBS_PREFIX).await?;
-    let mut checkpoints: Vec<(&str, &String)> = names
-        .iter()
-        .filter_map(|name| {
-            let (job, record) = name.strip_prefix(JOBS_PREFIX)?.split_once('/')?;
-            record.starts_with("checkpoint-").then_some((job, name))
-        })
-        .collect();
-    checkpoints.reverse(); // the newest job first, and of it the newest checkpoint
-    checkpoints.dedup_by_key(|(job, _)| *job);
-    for (job, name) in checkpoints {
-        let Ok(job) = JobId::new(job) else { continue };
-        if names.contains(&job_record(&job, Record::Result)) && is_done(repository, &job).await {
-            continue;
-        }
-        let Ok(Some(submitted)) = repository.get_private(&job_record(&job, Record::Submitted)).await else { continue };
-        let Ok(submission) = serde_json::from_slice::<Submission>(&submitted) else { continue };
-        if !wanted(&submission) {
-            continue;
-        }
-        let Ok(Some(checkpoint)) = repository.get_private(name).await else { continue };
-        if let Ok(checkpoint) = rmp_serde::from_slice(&checkpoint) {
-            return Ok(Some(OldJob { job, checkpoint }));
-        }
-    }
-    Ok(None)
-}
-
-/// Whether the job has a snapshot, or was taken up by a job that has one.
-async fn is_done(repository: &Repository, job: &JobId) -> bool {
-    let result = repository.get_private(&job_record(job, Record::Result)).await;
-    let outcome = result.ok().flatten().and_then(|json| serde_json::from_slice::<JobOutcome>(&json).ok());
-    matches!(outcome, Some(JobOutcome::Done { .. }))
+fn decode_decision(bytes: &[u8]) -> Result<Decision, JobError> {
+    rmp_serde::from_slice(bytes).map_err(|error| JobError::internal("a commit record", &error))
 }

@@ -10,15 +10,15 @@ use proto::job::{BackupRequest, ParentChoice, Request, Submission};
 use proto::report::{Fragment, PackReport};
 use repository::blob_index::BlobIndex;
 use repository::format::index::{IndexedPack, encode_index};
-use repository::locks::RepositoryLock;
 use repository::repository::FileKind;
 use repository::seal::Compression;
 
 use crate::Doors;
 use crate::assemble::{Assembler, Stored};
+use crate::commit::Fence;
 use crate::error::JobError;
+use crate::found_record::{OldJob, newest_unfinished};
 use crate::job::{PartialChild, PartialDir};
-use crate::record::{OldJob, newest_unfinished};
 
 /// What an earlier job of the same host and paths finished.
 pub(crate) struct Resumed {
@@ -31,7 +31,7 @@ pub(crate) struct Resumed {
 pub(crate) async fn resume(
     doors: &Doors,
     me: &WorkerId,
-    lock: &RepositoryLock,
+    fence: &Fence,
     submission: &Submission,
     request: &BackupRequest,
 ) -> Result<Option<Resumed>, JobError> {
@@ -46,7 +46,7 @@ pub(crate) async fn resume(
     else {
         return Ok(None);
     };
-    let partial = old.checkpoint.partial_tree();
+    let partial = old.checkpoint.state.partial_tree();
     let assembler = Assembler::new(
         old.job.clone(),
         me.clone(),
@@ -57,7 +57,7 @@ pub(crate) async fn resume(
         doors.cpu.clone(),
         request.pack_size,
     );
-    match store(doors, lock, &assembler, &partial).await {
+    match store(doors, fence, &assembler, &partial).await {
         Ok(tree) => Ok(Some(Resumed { old, tree })),
         Err(error @ (JobError::LockLost(_) | JobError::Lock(_))) => Err(error),
         Err(error) => {
@@ -67,15 +67,10 @@ pub(crate) async fn resume(
     }
 }
 
-async fn store(
-    doors: &Doors,
-    lock: &RepositoryLock,
-    assembler: &Assembler,
-    partial: &PartialDir,
-) -> Result<Id, JobError> {
+async fn store(doors: &Doors, fence: &Fence, assembler: &Assembler, partial: &PartialDir) -> Result<Id, JobError> {
     let mut packs = Vec::new();
     let fragments = store_children(assembler, partial, &mut packs).await?;
-    let Stored { what: tree, packs: more } = assembler.assemble_root(&fragments).await?;
+    let Stored { what: tree, packs: more, .. } = assembler.assemble_root(&fragments).await?;
     packs.extend(more);
     packs.extend(assembler.flush().await?);
     let mut indexed = Vec::with_capacity(packs.len());
@@ -84,8 +79,9 @@ async fn store(
         indexed.push(IndexedPack { id: pack, blobs });
     }
     let json = encode_index(&indexed);
-    lock.still_there().await?;
-    doors.repository.save_file(FileKind::Index, &json).await?;
+    let repository = &doors.repository;
+    let (id, bytes) = repository.seal_file_bytes(&json)?;
+    fence.put(|| async { Ok(repository.put_sealed(FileKind::Index, &id, bytes.clone()).await?) }).await?;
     Ok(tree)
 }
 

@@ -1,11 +1,11 @@
 //! Runs one job: waits for one thing to happen, lets the pure code decide, performs what it wants.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::queue::{Consumer, Delivery, Inbox};
-use fleet::state::{Heartbeat, StateError};
+use fleet::state::{Heartbeat, Position, StateError};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use proto::envelope::Envelope;
@@ -15,6 +15,8 @@ use proto::report::{Counts, DeadReport};
 use proto::task::Task;
 use tokio::sync::watch;
 
+use crate::assemble::Figures;
+use crate::checkpoint::Checkpoint;
 use crate::collect::Collector;
 use crate::error::JobError;
 use crate::job::{Effect, Event, Progress, State};
@@ -26,7 +28,37 @@ const TICK: Duration = Duration::from_secs(1);
 /// A checkpoint is written at least so often while reports come in.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
-type Performing = BoxFuture<'static, Result<Happened, JobError>>;
+/// An effect by its number, and what came of it.
+type Performing = BoxFuture<'static, (u64, Result<Happened, JobError>)>;
+
+/// Where a job stands when a coordinator begins to lead it.
+pub(crate) struct Standing {
+    pub(crate) state: State,
+    /// What its packs hold.
+    pub(crate) session: Session,
+    /// Effects that are to be performed again.
+    pub(crate) under_way: Vec<Effect>,
+    /// Generation of the job state, and up to where its reports are in `state`.
+    pub(crate) read_up_to: Option<(u64, Position)>,
+    /// What coordinators stored themselves.
+    pub(crate) figures: Figures,
+    /// Another coordinator led it before.
+    pub(crate) taken_over: bool,
+}
+
+impl Standing {
+    /// A job that has not begun.
+    pub(crate) fn at_start(state: State) -> Self {
+        Self {
+            state,
+            session: Session::default(),
+            under_way: Vec::new(),
+            read_up_to: None,
+            figures: Figures::default(),
+            taken_over: false,
+        }
+    }
+}
 
 /// One job while it runs.
 pub(crate) struct Runner<'a> {
@@ -42,6 +74,14 @@ pub(crate) struct Runner<'a> {
     pub(crate) embedded: bool,
     session: Session,
     performing: FuturesUnordered<Performing>,
+    /// Effects that have no answer yet.
+    under_way: BTreeMap<u64, Effect>,
+    effects_begun: u64,
+    figures: Figures,
+    taken_over: bool,
+    time: JobTime,
+    /// The lock that the newest checkpoint names.
+    lock_noted: Id,
     reports_since_checkpoint: bool,
     checkpoint_due_at: Duration,
     last_worker_seen_at: Duration,
@@ -52,23 +92,31 @@ impl<'a> Runner<'a> {
     pub(crate) fn new(
         performer: Arc<Performer>,
         collector: Collector,
-        state: State,
+        standing: Standing,
         progress: &'a watch::Sender<Progress>,
         generation: u64,
         wait_workers: Duration,
         embedded: bool,
     ) -> Self {
         let now = performer.doors.clock.monotonic();
+        let lock_noted = performer.committer.fence.lock.id();
+        let Standing { state, session, under_way, figures, taken_over, read_up_to: _ } = standing;
         Self {
             performer,
             collector,
-            state,
             progress,
             generation,
             wait_workers,
             embedded,
-            session: Session::default(),
+            session,
             performing: FuturesUnordered::new(),
+            under_way: (1..).zip(under_way).collect(),
+            effects_begun: 0,
+            figures,
+            taken_over,
+            time: JobTime { began: state.now(), at: now },
+            lock_noted,
+            state,
             reports_since_checkpoint: false,
             checkpoint_due_at: now + CHECKPOINT_EVERY,
             last_worker_seen_at: now,
@@ -83,7 +131,7 @@ impl<'a> Runner<'a> {
     pub(crate) async fn run(&mut self) -> Result<Id, JobError> {
         let ended = match self.run_to_end().await {
             Ok(snapshot) => Ok(snapshot),
-            Err(error) => Err(error.unless_lost(&self.performer.committer.lock).await),
+            Err(error) => Err(error.unless_lost(&self.performer.committer.fence.lock).await),
         };
         if let Err(error) = &ended
             && !matches!(error, JobError::LockLost(_) | JobError::Fenced { .. } | JobError::Lock(_))
@@ -95,7 +143,7 @@ impl<'a> Runner<'a> {
 
     /// The lock is kept whatever the job waits for meanwhile.
     async fn run_to_end(&mut self) -> Result<Id, JobError> {
-        let lock = self.performer.committer.lock.clone();
+        let lock = self.performer.committer.fence.lock.clone();
         tokio::select! {
             biased;
             ended = self.take_events().boxed() => ended,
@@ -106,9 +154,14 @@ impl<'a> Runner<'a> {
     async fn take_events(&mut self) -> Result<Id, JobError> {
         let clock = self.performer.doors.clock.clone();
         let mut notices: Option<Box<dyn Consumer>> = None;
+        if self.taken_over {
+            self.go_on().await?;
+        }
         let workers = self.performer.doors.state.workers().await;
         self.see_workers(workers);
-        self.apply(Event::Started);
+        if !self.state.has_begun() {
+            self.apply(Event::Started);
+        }
         let mut tick = clock.sleep(TICK);
         while self.committed.is_none() {
             if notices.is_none() {
@@ -121,7 +174,7 @@ impl<'a> Runner<'a> {
                     self.tick().await?;
                     tick = clock.sleep(TICK);
                 }
-                Some(happened) = self.performing.next(), if !self.performing.is_empty() => self.take(happened?).await?,
+                Some(performed) = self.performing.next(), if !self.performing.is_empty() => self.take(performed)?,
                 events = self.collector.next() => for event in events? {
                     self.reports_since_checkpoint = true;
                     self.apply(event);
@@ -134,20 +187,36 @@ impl<'a> Runner<'a> {
         self.committed.ok_or(JobError::Cancelled)
     }
 
-    async fn take(&mut self, happened: Happened) -> Result<(), JobError> {
+    /// Goes on where the coordinator before this one stood: what it had begun is done again, and the first checkpoint
+    /// names the own lock.
+    async fn go_on(&mut self) -> Result<(), JobError> {
+        if self.state.has_ended() {
+            let reason = "the job had ended without a snapshot when its coordinator fell silent".to_owned();
+            return Err(JobError::Failed { reason });
+        }
+        let under_way = std::mem::take(&mut self.under_way);
+        debug_assert_eq!(self.state.unanswered() as usize, under_way.len());
+        if self.state.has_begun() {
+            self.apply(Event::TakenOver);
+        }
+        for effect in under_way.into_values() {
+            self.begin(effect);
+        }
+        self.checkpoint().await
+    }
+
+    /// Lets the job know what came of an effect. One that failed stays under way: it ends this coordinator's part.
+    fn take(&mut self, (number, happened): (u64, Result<Happened, JobError>)) -> Result<(), JobError> {
+        let happened = happened?;
+        self.under_way.remove(&number);
         match happened {
             Happened::Events(events) => {
-                for event in events {
-                    if let Event::Committed { snapshot } = event {
-                        self.committed = Some(snapshot);
-                    }
-                    if let Event::IndexWritten { .. } = event
-                        && !self.embedded
-                    {
-                        self.checkpoint_due_at = Duration::ZERO;
-                    }
-                    self.apply(event);
-                }
+                self.apply_all(events);
+                Ok(())
+            }
+            Happened::Stored { figures, events } => {
+                self.figures.add(&figures);
+                self.apply_all(events);
                 Ok(())
             }
             Happened::PackRead { pack, entries } => {
@@ -165,34 +234,56 @@ impl<'a> Runner<'a> {
         }
     }
 
+    fn apply_all(&mut self, events: Vec<Event>) {
+        for event in events {
+            match &event {
+                Event::Committed { snapshot } => self.committed = Some(*snapshot),
+                // Facts are on record before a task is published with them: no two coordinators number one file
+                // system differently.
+                Event::IndexWritten { .. } | Event::FactsReady { .. } if !self.embedded => {
+                    self.checkpoint_due_at = Duration::ZERO;
+                }
+                _ => {}
+            }
+            self.apply(event);
+        }
+    }
+
     /// Lets the job decide, and begins what it wants done.
     fn apply(&mut self, event: Event) {
-        let now = self.performer.doors.clock.monotonic();
+        let now = self.time.now(self.performer.doors.clock.monotonic());
         for effect in self.state.apply(event, now) {
-            let performer = self.performer.clone();
-            let performing: Performing = match effect {
-                Effect::Commit { tree } => {
-                    let counts = self.counts();
-                    Box::pin(async move {
-                        let snapshot = performer.committer.commit(tree, &counts).await?;
-                        Ok(Happened::Events(vec![Event::Committed { snapshot }]))
-                    })
-                }
-                effect => {
-                    let packs = match &effect {
-                        Effect::WriteIndex { packs } => self.session.take(packs),
-                        _ => Vec::new(),
-                    };
-                    Box::pin(performer.perform(effect, packs))
-                }
-            };
-            self.performing.push(performing);
+            self.begin(effect);
         }
+    }
+
+    fn begin(&mut self, effect: Effect) {
+        self.effects_begun += 1;
+        let number = self.effects_begun;
+        self.under_way.insert(number, effect.clone());
+        let performer = self.performer.clone();
+        let performing: BoxFuture<'static, Result<Happened, JobError>> = match effect {
+            Effect::Commit { tree } => {
+                let counts = self.counts();
+                Box::pin(async move {
+                    let snapshot = performer.committer.commit(tree, &counts).await?;
+                    Ok(Happened::Events(vec![Event::Committed { snapshot }]))
+                })
+            }
+            effect => {
+                let packs = match &effect {
+                    Effect::WriteIndex { packs } => self.session.take(packs),
+                    _ => Vec::new(),
+                };
+                Box::pin(performer.perform(effect, packs))
+            }
+        };
+        self.performing.push(Box::pin(performing.map(move |happened| (number, happened))));
     }
 
     /// Figures of the accepted reports, and of what the coordinator stored itself.
     pub(crate) fn counts(&self) -> Counts {
-        let own = self.performer.assembler.figures();
+        let own = &self.figures;
         let mut counts = *self.state.counts();
         counts.tree_blobs += own.tree_blobs;
         counts.bytes_added += own.bytes_added;
@@ -277,7 +368,10 @@ impl<'a> Runner<'a> {
 
     async fn checkpoint_if_due(&mut self) -> Result<(), JobError> {
         let now = self.performer.doors.clock.monotonic();
-        if now < self.checkpoint_due_at || !self.reports_since_checkpoint || self.state.has_ended() {
+        let is_due = now >= self.checkpoint_due_at && self.reports_since_checkpoint;
+        // A successor must find the lock under the name that it has now.
+        let lock_is_new = !self.embedded && self.lock_noted != self.performer.committer.fence.lock.id();
+        if !(is_due || lock_is_new) || self.state.has_ended() {
             return Ok(());
         }
         self.checkpoint_due_at = now + CHECKPOINT_EVERY;
@@ -286,13 +380,38 @@ impl<'a> Runner<'a> {
 
     async fn checkpoint(&mut self) -> Result<(), JobError> {
         self.performer.doors.objects.persist(&self.performer.job).await?;
-        self.performer.committer.record.checkpoint(&self.state).await?;
+        if !self.embedded {
+            // Finished directories of the checkpoint name these trees.
+            for report in self.performer.assembler.flush().await? {
+                self.apply(Event::PackReported(report));
+            }
+        }
+        let checkpoint = self.standing();
+        let committer = &self.performer.committer;
+        committer.record.check_epoch().await?;
+        committer.record.checkpoint(&checkpoint).await?;
+        committer.record.check_epoch().await?;
         self.reports_since_checkpoint = false;
+        self.lock_noted = checkpoint.lock;
         let position = self.collector.position();
         if let Err(error) = self.performer.doors.state.trim_reports(&self.performer.job, position).await {
             tracing::debug!(%error, "the report stream was not trimmed");
         }
         Ok(())
+    }
+
+    fn standing(&self) -> Checkpoint {
+        let committer = &self.performer.committer;
+        Checkpoint {
+            state: self.state.clone(),
+            under_way: self.under_way.values().cloned().collect(),
+            generation: self.generation,
+            position: self.collector.position().clone(),
+            facts: self.performer.facts().1,
+            figures: self.figures,
+            index_files: committer.index_files(),
+            lock: committer.fence.lock.id(),
+        }
     }
 
     /// A job that ends without a snapshot leaves an index and a checkpoint, so that the next one need not begin anew.
@@ -311,6 +430,19 @@ impl<'a> Runner<'a> {
         if let Err(error) = kept.await {
             tracing::warn!(error = error.chain(), "what is done was not kept for the next run");
         }
+    }
+}
+
+/// The job's own time: it goes on where it stood, whoever's clock it goes by.
+struct JobTime {
+    began: Duration,
+    /// When that was, by this coordinator's clock.
+    at: Duration,
+}
+
+impl JobTime {
+    fn now(&self, clock: Duration) -> Duration {
+        self.began + clock.saturating_sub(self.at)
     }
 }
 

@@ -126,6 +126,11 @@ pub struct JobId(String);
 #[serde(transparent)]
 pub struct WorkerId(String);
 
+/// A coordinator while it leads one job, anew each time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CoordinatorId(String);
+
 macro_rules! text_id {
     ($name:ident, $what:literal) => {
         impl $name {
@@ -158,8 +163,9 @@ macro_rules! text_id {
 
 text_id!(JobId, "job id");
 text_id!(WorkerId, "worker id");
+text_id!(CoordinatorId, "coordinator id");
 
-/// The text cannot be the id of a job or worker.
+/// The text cannot be the id of a job, worker or coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a {what}: 1 to 64 characters out of 0-9 a-z . - are wanted")]
 pub struct BadName {

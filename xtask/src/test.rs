@@ -107,7 +107,7 @@ fn e2e_phases(
 
 fn unit(runner: Runner, metadata: &Metadata, arguments: &[&str]) -> Result<(), Failure> {
     let mut words = runner.words("unit");
-    words.extend(["--workspace", "--exclude", "tests", "--exclude", "simulation"]);
+    words.extend(["--workspace", "--exclude", "tests"]);
     words.extend(arguments);
     run(&mut cargo(metadata.workspace_root.as_std_path(), &words))
 }

@@ -6,13 +6,15 @@ use proto::id::{Id, Round, WorkerId};
 use proto::name::RawName;
 use proto::report::{Fragment, PackReport, Payload};
 use proto::task::Work;
+use serde::{Deserialize, Serialize};
 
 use super::event::BlobKey;
 use super::seams::RangePart;
 use super::state::{DirKey, FileKey, ReportKey};
 
-/// One thing to do. Each is answered by an event.
-#[derive(Clone, Debug)]
+/// One thing to do. Each is answered by an event. Doing it twice is harmless: who takes a job over does again what was
+/// under way.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Effect {
     /// Publish a task.
     Publish {

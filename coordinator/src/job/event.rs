@@ -122,6 +122,8 @@ pub enum Event {
     CancelRequested,
     /// The job's state was lost: messages may be, too.
     StateLost,
+    /// This coordinator took the job over: what was published may be lost, and nobody knows yet who lives.
+    TakenOver,
     /// An effect failed for good.
     EffectFailed {
         /// One sentence for people.

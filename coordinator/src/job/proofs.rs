@@ -101,6 +101,12 @@ impl State {
         self.packs.written()
     }
 
+    /// Packs that were seen in storage, and whether a durable index file names them.
+    pub fn confirmed_packs(&self) -> impl Iterator<Item = (Id, bool)> {
+        let seen = self.packs.stages.iter().filter(|(pack, _)| self.packs.is_confirmed(pack));
+        seen.map(|(pack, stage)| (*pack, *stage == PackStage::Indexed))
+    }
+
     /// Notes what a report needs; none if it needs nothing: then its figures count at once.
     pub(super) fn begin_proof(&mut self, report: &ResultReport, round: Round) -> Option<ReportKey> {
         let waiting = report.packs.iter().filter(|pack| !self.packs.is_confirmed(pack));

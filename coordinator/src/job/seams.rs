@@ -1,9 +1,10 @@
 //! What becomes of the ranges of a large file when they are put together (DESIGN 3.4).
 
 use proto::report::{Fragment, RangeResult};
+use serde::{Deserialize, Serialize};
 
 /// One range with its result.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RangePart {
     /// First byte.
     pub start: u64,

@@ -253,6 +253,21 @@ impl State {
         std::mem::take(&mut self.effects)
     }
 
+    /// The time of the last event, by the job's own count.
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// Whether it has begun.
+    pub fn has_begun(&self) -> bool {
+        self.phase != Phase::Waiting
+    }
+
+    /// Effects that were returned and not answered.
+    pub fn unanswered(&self) -> u32 {
+        self.unanswered
+    }
+
     /// Whether the job has ended, one way or the other.
     pub fn has_ended(&self) -> bool {
         self.phase == Phase::Ended
@@ -308,7 +323,7 @@ impl State {
             Event::IndexWritten { packs } => self.index_written(&packs),
             Event::Committed { .. } => self.phase = Phase::Ended,
             Event::CancelRequested => self.cancel(),
-            Event::StateLost => self.state_lost(),
+            Event::StateLost | Event::TakenOver => self.state_lost(),
             Event::EffectFailed { reason } => self.fail(reason),
         }
     }

@@ -20,6 +20,7 @@ mod queue;
 mod proofs;
 mod ranges;
 mod scopes;
+mod takeover;
 mod views;
 
 /// A task as it was published.

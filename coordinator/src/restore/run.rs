@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fleet::objects::ObjectsExt;
 use fleet::queue::{Address, Consumer, Delivery, Inbox, Message, QueueError, Route};
-use fleet::state::Heartbeat;
+use fleet::state::{Heartbeat, Position};
 use proto::auth::MessageKey;
 use proto::envelope::{Envelope, SCHEMA_MINOR};
 use proto::id::{Id, JobId};
@@ -61,7 +61,7 @@ impl Runner {
         generation: u64,
         wait_workers: Duration,
     ) -> Self {
-        let collector = Collector::new(doors.clone(), job.clone(), key.clone());
+        let collector = Collector::new(doors.clone(), job.clone(), key.clone(), Position::default());
         let last_worker_seen_at = doors.clock.monotonic();
         Self {
             doors,

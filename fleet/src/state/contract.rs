@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proto::handles::UnixTime;
-use proto::id::{Id, JobId, WorkerId};
+use proto::id::{CoordinatorId, Id, JobId, WorkerId};
 
-use super::{Heartbeat, JobState, Position};
+use super::{CoordinatorHeartbeat, Heartbeat, JobState, Position};
 
 /// Runs the whole suite.
 pub async fn run<S: JobState>(make: impl Fn() -> S) {
@@ -16,6 +16,7 @@ pub async fn run<S: JobState>(make: impl Fn() -> S) {
     trims_what_was_read(&make()).await;
     knows_blobs_by_repository(&make()).await;
     registers_workers(&make()).await;
+    registers_coordinators(&make()).await;
     remembers_cancel(&make()).await;
     counts_starts_by_worker(&make()).await;
 }
@@ -94,6 +95,24 @@ async fn registers_workers<S: JobState>(state: &S) {
     assert_eq!(state.workers().await.expect("workers"), [heartbeat]);
     state.deregister(&worker("w1")).await.expect("deregister");
     assert!(state.workers().await.expect("workers").is_empty());
+}
+
+async fn registers_coordinators<S: JobState>(state: &S) {
+    let heartbeat = |name: &str, leads: &[&str]| CoordinatorHeartbeat {
+        coordinator: CoordinatorId::new(name).expect("a coordinator id"),
+        leads: leads.iter().map(|name| job(name)).collect(),
+        said_at: UnixTime::from_seconds(1),
+    };
+    assert!(state.coordinators().await.expect("coordinators").is_empty());
+    state.coordinator_heartbeat(&heartbeat("c1", &["j", "k"])).await.expect("heartbeat");
+    state.coordinator_heartbeat(&heartbeat("c2", &[])).await.expect("heartbeat");
+    state.coordinator_heartbeat(&heartbeat("c1", &["k"])).await.expect("heartbeat");
+    let mut found = state.coordinators().await.expect("coordinators");
+    found.sort_by(|a, b| a.coordinator.cmp(&b.coordinator));
+    assert_eq!(found, [heartbeat("c1", &["k"]), heartbeat("c2", &[])], "the last word of each counts");
+    assert!(state.workers().await.expect("workers").is_empty(), "a coordinator is no worker");
+    state.deregister_coordinator(&heartbeat("c1", &[]).coordinator).await.expect("deregister");
+    assert_eq!(state.coordinators().await.expect("coordinators"), [heartbeat("c2", &[])]);
 }
 
 async fn remembers_cancel<S: JobState>(state: &S) {

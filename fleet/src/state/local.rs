@@ -7,10 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use proto::handles::Clock;
-use proto::id::{Id, JobId, Round, WorkerId};
+use proto::id::{CoordinatorId, Id, JobId, Round, WorkerId};
 use tokio::sync::Notify;
 
-use super::{Heartbeat, JobState, Position, StateError, WORKER_GONE_AFTER};
+use super::{
+    COORDINATOR_GONE_AFTER, CoordinatorHeartbeat, Heartbeat, JobState, Position, StateError, WORKER_GONE_AFTER,
+};
 
 /// A job's report stream takes no more than this; workers wait.
 const REPORTS_MAX: usize = 20_000;
@@ -33,6 +35,7 @@ struct Tables {
     jobs: BTreeMap<JobId, JobTable>,
     known: BTreeMap<Id, HashSet<u64>>,
     workers: BTreeMap<WorkerId, (Duration, Heartbeat)>,
+    coordinators: BTreeMap<CoordinatorId, (Duration, CoordinatorHeartbeat)>,
     cancelled: BTreeSet<JobId>,
     /// Positions stay ascending even when a job's table is lost and made anew.
     last_position: u64,
@@ -169,6 +172,24 @@ impl JobState for LocalState {
         Ok(tables.workers.values().map(|(_, heartbeat)| heartbeat.clone()).collect())
     }
 
+    async fn coordinator_heartbeat(&self, heartbeat: &CoordinatorHeartbeat) -> Result<(), StateError> {
+        let now = self.shared.clock.monotonic();
+        self.lock().coordinators.insert(heartbeat.coordinator.clone(), (now, heartbeat.clone()));
+        Ok(())
+    }
+
+    async fn deregister_coordinator(&self, coordinator: &CoordinatorId) -> Result<(), StateError> {
+        self.lock().coordinators.remove(coordinator);
+        Ok(())
+    }
+
+    async fn coordinators(&self) -> Result<Vec<CoordinatorHeartbeat>, StateError> {
+        let now = self.shared.clock.monotonic();
+        let mut tables = self.lock();
+        tables.coordinators.retain(|_, (at, _)| now.saturating_sub(*at) <= COORDINATOR_GONE_AFTER);
+        Ok(tables.coordinators.values().map(|(_, heartbeat)| heartbeat.clone()).collect())
+    }
+
     async fn request_cancel(&self, job: &JobId) -> Result<(), StateError> {
         self.lock().cancelled.insert(job.clone());
         Ok(())
@@ -207,6 +228,8 @@ impl JobState for LocalState {
 
 #[cfg(test)]
 mod tests {
+    use proto::handles::{BoxFuture, UnixTime};
+
     use super::*;
     use crate::clock::SystemClock;
 
@@ -222,5 +245,36 @@ mod tests {
         state.open_job(&job, 7).await.unwrap();
         state.flush();
         assert_eq!(state.generation(&job).await.unwrap(), None);
+    }
+
+    /// A clock that goes only when it is told to.
+    #[derive(Default)]
+    struct HandClock(Mutex<Duration>);
+
+    impl Clock for HandClock {
+        fn now(&self) -> UnixTime {
+            UnixTime::default().plus(self.monotonic())
+        }
+
+        fn monotonic(&self) -> Duration {
+            *self.0.lock().unwrap()
+        }
+
+        fn sleep(&self, _duration: Duration) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_is_silent_is_gone() {
+        let clock = Arc::new(HandClock::default());
+        let state = LocalState::new(clock.clone());
+        let coordinator = CoordinatorId::new("c").unwrap();
+        let heartbeat = CoordinatorHeartbeat { coordinator, leads: Vec::new(), said_at: UnixTime::default() };
+        state.coordinator_heartbeat(&heartbeat).await.unwrap();
+        *clock.0.lock().unwrap() = COORDINATOR_GONE_AFTER;
+        assert_eq!(state.coordinators().await.unwrap().len(), 1);
+        *clock.0.lock().unwrap() += Duration::from_millis(1);
+        assert!(state.coordinators().await.unwrap().is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! The job state door: reports, known blobs, the registry of workers, progress and cancel flags.
+//! The job state door: reports, known blobs, the registry of workers and coordinators, progress and cancel flags.
 //!
 //! # What may be lost
 //! Everything, at any moment: all of it can be rebuilt (DESIGN 2.1). [`JobState::generation`] tells that it was.
@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use proto::handles::UnixTime;
-use proto::id::{Id, JobId, Round, WorkerId};
+use proto::id::{CoordinatorId, Id, JobId, Round, WorkerId};
 use serde::{Deserialize, Serialize};
 
 #[cfg(any(test, feature = "testing"))]
@@ -44,6 +44,20 @@ pub struct Heartbeat {
 
 /// Workers whose last heartbeat is older are gone.
 pub const WORKER_GONE_AFTER: Duration = Duration::from_secs(30);
+
+/// What a coordinator says of itself every few seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoordinatorHeartbeat {
+    /// Who.
+    pub coordinator: CoordinatorId,
+    /// The jobs that it leads.
+    pub leads: Vec<JobId>,
+    /// When it said so, by its own clock.
+    pub said_at: UnixTime,
+}
+
+/// Coordinators whose last heartbeat is older are gone; others may take over what they led.
+pub const COORDINATOR_GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// An error of the job state.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -109,6 +123,15 @@ pub trait JobState: Send + Sync {
 
     /// Workers that live: whose heartbeat is not older than [`WORKER_GONE_AFTER`].
     async fn workers(&self) -> Result<Vec<Heartbeat>, StateError>;
+
+    /// Registers a coordinator and what it leads, or renews that.
+    async fn coordinator_heartbeat(&self, heartbeat: &CoordinatorHeartbeat) -> Result<(), StateError>;
+
+    /// Takes a coordinator out of the registry.
+    async fn deregister_coordinator(&self, coordinator: &CoordinatorId) -> Result<(), StateError>;
+
+    /// Coordinators that live: whose heartbeat is not older than [`COORDINATOR_GONE_AFTER`].
+    async fn coordinators(&self) -> Result<Vec<CoordinatorHeartbeat>, StateError>;
 
     /// Asks the workers of a job to stop.
     async fn request_cancel(&self, job: &JobId) -> Result<(), StateError>;

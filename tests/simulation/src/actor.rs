@@ -27,6 +27,8 @@ struct State {
     brake: Option<(u64, Duration)>,
     /// Does not go on before this moment.
     stopped_until: Duration,
+    /// Stops for so long before the first call that begins like this.
+    trap: Option<(String, Duration)>,
     dead: bool,
 }
 
@@ -69,10 +71,30 @@ impl Actor {
         state.brake = Some((state.points + points, duration));
     }
 
+    /// SIGSTOP just before the first call that begins like this, such as `Put snapshots/`.
+    pub fn stop_before(&self, call: impl Into<String>, duration: Duration) {
+        self.state().trap = Some((call.into(), duration));
+    }
+
+    /// It is about to make this call.
+    pub fn is_about_to(&self, call: &str) {
+        let mut state = self.state();
+        if state.trap.as_ref().is_some_and(|(trap, _)| call.starts_with(trap.as_str()))
+            && let Some((_, duration)) = state.trap.take()
+        {
+            state.stopped_until = self.clock.monotonic() + duration;
+        }
+    }
+
+    /// Whether it is stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.clock.monotonic() < self.state().stopped_until
+    }
+
     /// Nothing will befall it any more; it goes on if it was stopped.
     pub fn spare(&self) {
         let mut state = self.state();
-        (state.fuse, state.brake, state.stopped_until) = (None, None, Duration::ZERO);
+        (state.fuse, state.brake, state.trap, state.stopped_until) = (None, None, None, Duration::ZERO);
     }
 
     /// Whether it was killed.

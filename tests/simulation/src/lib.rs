@@ -11,10 +11,13 @@ pub mod doors;
 pub mod entropy;
 pub mod faults;
 pub mod happenings;
+pub mod heirs;
 pub mod janitor;
 pub mod oracle;
 pub mod plan;
 pub mod reference;
 pub mod run;
+#[cfg(test)]
+mod scenarios;
 pub mod site;
 pub mod trace;

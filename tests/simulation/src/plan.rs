@@ -68,6 +68,8 @@ pub struct Plan {
     pub jobs: usize,
     /// Backups of each of them.
     pub rounds: usize,
+    /// A job whose coordinator falls silent is taken over by another one, not submitted again.
+    pub takes_over: bool,
     /// What happens in each round, by time.
     pub happenings: Vec<Vec<(Duration, Happening)>>,
 }
@@ -94,9 +96,11 @@ impl Plan {
             rates: roll_rates(dice, embedded),
             jobs,
             rounds,
+            takes_over: false,
             happenings: Vec::new(),
         };
         plan.happenings = (0..rounds).map(|_| plan.roll_happenings(dice)).collect();
+        plan.takes_over = !embedded && dice.chance(600);
         plan
     }
 
@@ -190,6 +194,7 @@ impl Plan {
             JobError::Queue(_) => rates.queue > 0,
             JobError::State(_) => rates.state > 0,
             JobError::LockLost(_) => self.loses_locks(),
+            JobError::Fenced { .. } | JobError::Ended { .. } => self.takes_over,
             JobError::Storage(_) | JobError::Repository(_) | JobError::Object(_) | JobError::Lock(_) => {
                 rates.storage > 0 || prunes
             }

@@ -20,7 +20,7 @@ use crate::faults::Rates;
 use crate::oracle::{Audit, difference};
 use crate::plan::Plan;
 use crate::reference::Reference;
-use crate::site::{Manner, Site};
+use crate::site::{Manner, Site, Started};
 
 /// A job that takes longer, in simulated time, hangs.
 const JOB_TIME_MAX: Duration = Duration::from_secs(48 * 3600);
@@ -81,6 +81,8 @@ pub(crate) struct Run {
 pub(crate) struct RunState {
     pub(crate) workers: Vec<AtWork>,
     pub(crate) jobs: Vec<Option<(Arc<Actor>, JobId)>>,
+    /// Everybody who leads or led a job of this round.
+    pub(crate) coordinators: Vec<Arc<Actor>>,
     /// Nothing goes wrong any more in this round.
     pub(crate) calm: bool,
     /// The data set changed in this round.
@@ -159,6 +161,7 @@ impl Run {
         (state.calm, state.changed, state.unclear) = (false, false, 0);
         state.jobs = vec![None; self.plan.jobs];
         state.workers.clear();
+        state.coordinators.clear();
     }
 
     /// Everybody leaves; what is still on its way arrives.
@@ -183,7 +186,7 @@ impl Run {
             worker.actor.spare();
             self.data.mounts.iter().for_each(|place| worker.source.remount(place));
         }
-        state.jobs.iter().flatten().for_each(|(actor, _)| actor.spare());
+        state.coordinators.iter().for_each(|actor| actor.spare());
     }
 
     /// A worker of one host, again and again.
@@ -255,11 +258,11 @@ impl Run {
         }
         let request = request(host, self.plan.budget.clone(), self.plan.pack_size);
         let started = self.site.submit(host, &request).await;
-        self.state().jobs[slot] = Some((started.actor.clone(), started.job));
+        self.note_leader(slot, &started);
         let limit = self.site.clock.sleep(JOB_TIME_MAX);
         let ended = tokio::select! {
             biased;
-            ended = started.ended => ended.map_err(|error| format!("a coordinator panicked: {error}"))?,
+            ended = self.follow(slot, host, started) => ended?,
             () = limit => return Err(format!("a job does not end within {} hours", JOB_TIME_MAX.as_secs() / 3600)),
         };
         self.state().jobs[slot] = None;
@@ -268,6 +271,12 @@ impl Run {
             self.state().workers.drain(..).for_each(|worker| worker.actor.kill());
         }
         Ok(ended)
+    }
+
+    pub(crate) fn note_leader(&self, slot: usize, started: &Started) {
+        let mut state = self.state();
+        state.jobs[slot] = Some((started.actor.clone(), started.job.clone()));
+        state.coordinators.push(started.actor.clone());
     }
 
     /// Judges everything; `stood_still`: the new snapshots must be those of a fault-free run.

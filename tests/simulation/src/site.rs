@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use coordinator::abandoned::Abandoned;
 use coordinator::backup::{self, BackupDone};
 use coordinator::error::JobError;
+use coordinator::takeover;
 use fleet::cpu::Cpu;
 use fleet::objects::{EmbeddedObjects, Objects, RepositoryObjects};
 use fleet::queue::{LocalQueue, Message};
@@ -281,20 +283,26 @@ impl Site {
         Hired { actor, source, drain, ended }
     }
 
+    /// What a coordinator works with.
+    pub async fn coordinator_doors(&self, actor: &Arc<Actor>) -> coordinator::Doors {
+        let repository = self.repository(actor).await;
+        let fleet = self.fleet();
+        coordinator::Doors {
+            queue: Arc::new(SimQueue::new(fleet.queue, self.way(actor), self.published.clone())),
+            state: Arc::new(SimState::new(fleet.state, self.way(actor))),
+            objects: self.objects(&repository),
+            repository,
+            clock: self.actor_clock(actor),
+            cpu: Cpu::inline(),
+            cache: None,
+        }
+    }
+
     /// A coordinator begins a job.
     pub async fn submit(&self, host: &str, request: &BackupRequest) -> Started {
         let actor = self.actor(format!("{host}-job-{}", self.next_number()));
-        let repository = self.repository(&actor).await;
-        let fleet = self.fleet();
-        let doors = coordinator::Doors {
-            queue: Arc::new(SimQueue::new(fleet.queue, self.way(&actor), self.published.clone())),
-            state: Arc::new(SimState::new(fleet.state, self.way(&actor))),
-            objects: self.objects(&repository),
-            repository: repository.clone(),
-            clock: self.actor_clock(&actor),
-            cpu: Cpu::inline(),
-            cache: None,
-        };
+        let doors = self.coordinator_doors(&actor).await;
+        let repository = doors.repository.clone();
         let submission = Submission {
             job: backup::new_job_id(&doors),
             repository: repository.id(),
@@ -305,20 +313,43 @@ impl Site {
         };
         let settings = self.job_settings(&repository, &submission.job);
         let job = submission.job.clone();
-        let (process, trace) = (actor.clone(), self.trace.clone());
-        trace.note(actor.name(), format_args!("starts job {job}"));
-        let ended = tokio::spawn(async move {
+        self.trace.note(actor.name(), format_args!("starts job {job}"));
+        let ended = self.live(&actor, async move {
             let (progress, _) = watch::channel(coordinator::job::Progress::default());
-            let run = Box::pin(backup::run(&doors, &submission, &settings, &progress));
-            let ended = process.live(run).await;
+            backup::run(&doors, &submission, &settings, &progress).await
+        });
+        Started { actor, job, ended }
+    }
+
+    /// A coordinator takes a job over that another one abandoned.
+    pub async fn take_over(&self, host: &str, abandoned: &Abandoned) -> Started {
+        let actor = self.actor(format!("{host}-heir-{}", self.next_number()));
+        let doors = self.coordinator_doors(&actor).await;
+        let settings = self.job_settings(&doors.repository, &abandoned.job);
+        let (job, abandoned) = (abandoned.job.clone(), abandoned.clone());
+        self.trace.note(actor.name(), format_args!("takes over job {job} after epoch {}", abandoned.epoch));
+        let ended = self.live(&actor, async move {
+            let (progress, _) = watch::channel(coordinator::job::Progress::default());
+            takeover::take_over(&doors, &abandoned, &settings, &progress).await
+        });
+        Started { actor, job, ended }
+    }
+
+    fn live(
+        &self,
+        actor: &Arc<Actor>,
+        coordinating: impl Future<Output = Result<BackupDone, JobError>> + Send + 'static,
+    ) -> tokio::task::JoinHandle<Option<Result<BackupDone, JobError>>> {
+        let (process, trace) = (actor.clone(), self.trace.clone());
+        tokio::spawn(async move {
+            let ended = process.live(Box::pin(coordinating)).await;
             match &ended {
                 None => trace.note(process.name(), format_args!("killed")),
                 Some(Ok(done)) => trace.note(process.name(), format_args!("done: snapshot {}", done.snapshot)),
                 Some(Err(error)) => trace.note(process.name(), format_args!("failed: {}", error.chain())),
             }
             ended
-        });
-        Started { actor, job, ended }
+        })
     }
 
     fn job_settings(&self, repository: &Repository, job: &JobId) -> backup::Settings {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fleet::state::{Heartbeat, JobState, LocalState, Position, StateError};
-use proto::id::{Id, JobId, Round, WorkerId};
+use fleet::state::{CoordinatorHeartbeat, Heartbeat, JobState, LocalState, Position, StateError};
+use proto::id::{CoordinatorId, Id, JobId, Round, WorkerId};
 
 use super::Way;
 use crate::faults::Fault;
@@ -138,6 +138,18 @@ impl JobState for SimState {
 
     async fn workers(&self) -> Result<Vec<Heartbeat>, StateError> {
         self.call("workers", self.state.workers()).await
+    }
+
+    async fn coordinator_heartbeat(&self, heartbeat: &CoordinatorHeartbeat) -> Result<(), StateError> {
+        self.call("coordinator_heartbeat", self.state.coordinator_heartbeat(heartbeat)).await
+    }
+
+    async fn deregister_coordinator(&self, coordinator: &CoordinatorId) -> Result<(), StateError> {
+        self.call("deregister_coordinator", self.state.deregister_coordinator(coordinator)).await
+    }
+
+    async fn coordinators(&self) -> Result<Vec<CoordinatorHeartbeat>, StateError> {
+        self.call("coordinators", self.state.coordinators()).await
     }
 
     async fn request_cancel(&self, job: &JobId) -> Result<(), StateError> {

@@ -70,6 +70,7 @@ impl SimStorage {
         if self.is_quiet() {
             return call.await;
         }
+        self.way.actor.is_about_to(&format!("{operation:?} {name}"));
         let fault = self.way.faults.storage(operation == Operation::Put);
         let unknown = self.error(operation, name, StorageErrorKind::Unknown);
         let answer = match fault {

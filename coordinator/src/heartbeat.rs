@@ -1,0 +1,51 @@
+//! A coordinator says every few seconds which job it leads, so that others take over what nobody leads any more.
+
+use std::future::Future;
+use std::time::Duration;
+
+use fleet::state::CoordinatorHeartbeat;
+use proto::handles::RandomExt;
+use proto::id::{CoordinatorId, JobId};
+
+use crate::Doors;
+
+/// How often it says so.
+pub(crate) const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
+
+/// A name that no other coordinator has: what a record calls its leader.
+pub(crate) fn new_coordinator_id(doors: &Doors) -> CoordinatorId {
+    let random: [u8; 16] = doors.repository.random().bytes();
+    match CoordinatorId::new(random.iter().map(|byte| format!("{byte:02x}")).collect::<String>()) {
+        Ok(id) => id,
+        Err(_) => unreachable!("hex digits are the id of a coordinator"),
+    }
+}
+
+/// Does `work`, which is to lead `job`, and says so meanwhile.
+pub(crate) async fn while_leading<T>(
+    doors: &Doors,
+    me: &CoordinatorId,
+    job: &JobId,
+    work: impl Future<Output = T>,
+) -> T {
+    let ended = tokio::select! {
+        biased;
+        ended = work => ended,
+        never = say_again(doors, me, job) => match never {},
+    };
+    if let Err(error) = doors.state.deregister_coordinator(me).await {
+        tracing::debug!(%error, "the registry still names this coordinator for a while");
+    }
+    ended
+}
+
+async fn say_again(doors: &Doors, me: &CoordinatorId, job: &JobId) -> std::convert::Infallible {
+    loop {
+        let said_at = doors.clock.now();
+        let heartbeat = CoordinatorHeartbeat { coordinator: me.clone(), leads: vec![job.clone()], said_at };
+        if let Err(error) = doors.state.coordinator_heartbeat(&heartbeat).await {
+            tracing::debug!(%error, "a heartbeat was not heard");
+        }
+        doors.clock.sleep(HEARTBEAT_EVERY).await;
+    }
+}

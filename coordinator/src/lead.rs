@@ -1,0 +1,223 @@
+//! A job that this coordinator leads: runs it to its end, and closes what it opened.
+//!
+//! # Who leads
+//! The coordinator of the highest epoch in the job's record, under the job's lock. One that finds a higher epoch ends as
+//! `Fenced`: it removes its own lock files and touches nothing else, as all the rest belongs to its successor.
+//!
+//! # Gap
+//! After a gap of the lock the record decides that the job is superseded by a new one. The first decision counts, so that
+//! of a coordinator that wakes up and one that takes the job over only one goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use proto::handles::RandomExt;
+use proto::id::{Id, JobId};
+use proto::job::JobOutcome;
+use repository::locks::{Lost, RepositoryLock};
+use tokio::sync::watch;
+
+use crate::Doors;
+use crate::backup::{BackupDone, Settings, while_locked};
+use crate::collect::Collector;
+use crate::error::JobError;
+use crate::job::Progress;
+use crate::perform::Performer;
+use crate::record::JobRecord;
+use crate::run::{Runner, Standing};
+
+/// How long to wait before a service that does not answer is asked again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How a job ended that this coordinator led.
+pub(crate) enum Ended {
+    /// It has a snapshot.
+    Done(Box<BackupDone>),
+    /// Its lock was lost: it goes on as this job.
+    GoesOn { by: JobId, reason: Lost },
+}
+
+/// The lock and the record of a job.
+pub(crate) struct Lead<'a> {
+    pub(crate) doors: &'a Doors,
+    pub(crate) job: JobId,
+    pub(crate) lock: Arc<RepositoryLock>,
+    pub(crate) record: Arc<JobRecord>,
+    /// The job that goes on if the lock gets lost.
+    pub(crate) next: Option<JobId>,
+}
+
+impl Lead<'_> {
+    /// Runs the job to its end.
+    pub(crate) async fn run(
+        self,
+        performer: Arc<Performer>,
+        standing: Standing,
+        settings: &Settings,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<Ended, JobError> {
+        match Self::runner(performer, standing, settings, progress).await {
+            Ok(mut runner) => {
+                let ended = runner.run().await;
+                let done = done(&runner, self.record.start().resumed.clone());
+                drop(runner);
+                self.close(ended, done).await
+            }
+            Err(error) => self.close_failed(error).await,
+        }
+    }
+
+    async fn runner<'r>(
+        performer: Arc<Performer>,
+        standing: Standing,
+        settings: &Settings,
+        progress: &'r watch::Sender<Progress>,
+    ) -> Result<Runner<'r>, JobError> {
+        let doors = &performer.doors;
+        let opening = open_doors(&performer, settings.wait_workers);
+        let generation = while_locked(&performer.committer.fence.lock, opening.boxed()).await?;
+        // A stream that was lost is read from its start.
+        let read_up_to = standing.read_up_to.clone().filter(|(known, _)| *known == generation);
+        let position = read_up_to.map(|(_, position)| position).unwrap_or_default();
+        let collector = Collector::new(doors.clone(), performer.job.clone(), performer.key.clone(), position);
+        let (wait, embedded) = (settings.wait_workers, settings.embedded);
+        Ok(Runner::new(performer, collector, standing, progress, generation, wait, embedded))
+    }
+
+    /// Closes a job that ended without running.
+    pub(crate) async fn close_failed(self, error: JobError) -> Result<Ended, JobError> {
+        let ended = match self.see_who_leads(error).await {
+            JobError::LockLost(reason) => return self.close_gap(reason, None).await,
+            error => error,
+        };
+        self.close_without(&ended).await;
+        Err(ended)
+    }
+
+    /// Closes a job that ran: `done` is what it did, were this its end.
+    pub(crate) async fn close(self, ended: Result<Id, JobError>, done: BackupDone) -> Result<Ended, JobError> {
+        let error = match ended {
+            Ok(snapshot) => {
+                let outcome = JobOutcome::Done { snapshot };
+                self.end(&outcome).await;
+                self.leave().await;
+                return Ok(Ended::Done(Box::new(BackupDone { snapshot, ..done })));
+            }
+            Err(error) => self.see_who_leads(error).await,
+        };
+        if let JobError::LockLost(reason) = error {
+            return self.close_gap(reason, Some(done)).await;
+        }
+        self.close_without(&error).await;
+        Err(error)
+    }
+
+    /// An error of one who does not lead any more is that.
+    async fn see_who_leads(&self, error: JobError) -> JobError {
+        match self.record.check_epoch().await {
+            Err(fenced @ JobError::Fenced { .. }) => fenced,
+            _ => error,
+        }
+    }
+
+    /// Closes a job that has no snapshot.
+    async fn close_without(&self, error: &JobError) {
+        match error {
+            JobError::Fenced { .. } => return self.release().await,
+            JobError::Cancelled => self.end(&JobOutcome::Cancelled).await,
+            error => self.end(&JobOutcome::Failed { reason: error.chain() }).await,
+        }
+        self.leave().await;
+    }
+
+    /// The lock had a gap: nothing is put any more, and the record says who goes on.
+    pub(crate) async fn close_gap(&self, reason: Lost, done: Option<BackupDone>) -> Result<Ended, JobError> {
+        let wanted = match &self.next {
+            Some(next) => JobOutcome::Superseded { by: next.clone() },
+            None => JobOutcome::Failed { reason: JobError::LockLost(reason).chain() },
+        };
+        let decided = self.record.end(&wanted).await;
+        self.leave().await;
+        match decided? {
+            Some(JobOutcome::Superseded { by }) if Some(&by) == self.next.as_ref() => Ok(Ended::GoesOn { by, reason }),
+            Some(JobOutcome::Superseded { .. }) => Err(JobError::Fenced { job: self.job.clone() }),
+            Some(JobOutcome::Done { snapshot }) if let Some(done) = done => {
+                Ok(Ended::Done(Box::new(BackupDone { snapshot, ..done })))
+            }
+            _ => Err(JobError::LockLost(reason)),
+        }
+    }
+
+    /// Ends the record. The snapshot, if there is one, is safe already.
+    async fn end(&self, outcome: &JobOutcome) {
+        let closing = async {
+            self.record.end(outcome).await?;
+            if matches!(outcome, JobOutcome::Done { .. }) {
+                JobRecord::remove_payloads(&self.doors.repository, &self.job).await?;
+                if let Some(resumed) = &self.record.start().resumed {
+                    JobRecord::close_old(&self.doors.repository, resumed, outcome).await?;
+                }
+            }
+            Ok::<(), JobError>(())
+        };
+        if let Err(error) = closing.await {
+            tracing::warn!(error = error.chain(), "the job's record was not closed");
+        }
+    }
+
+    /// Tells the workers, and releases the lock.
+    async fn leave(&self) {
+        if let Err(error) = self.doors.state.close_job(&self.job).await {
+            tracing::debug!(%error, "the job's state was not removed");
+        }
+        // Tasks of it that are still in the queue are dropped.
+        let _ = self.doors.state.request_cancel(&self.job).await;
+        self.release().await;
+    }
+
+    async fn release(&self) {
+        if let Err(error) = self.lock.release().await {
+            tracing::warn!(%error, "the lock was not removed");
+        }
+    }
+}
+
+/// Declares the queue and opens the job's state, as long as workers would be waited for; returns the generation.
+async fn open_doors(performer: &Performer, wait: Duration) -> Result<u64, JobError> {
+    let doors = &performer.doors;
+    let wanted: u64 = u64::from_le_bytes(doors.repository.random().bytes());
+    let give_up_at = doors.clock.monotonic() + wait;
+    loop {
+        let opened = async {
+            doors.queue.declare(&performer.route).await?;
+            Ok::<u64, JobError>(doors.state.open_job(&performer.job, wanted).await?)
+        };
+        match opened.await {
+            Err(error) if error.is_unreachable() && doors.clock.monotonic() < give_up_at => {
+                tracing::warn!(error = error.chain(), "the job waits for its services");
+                doors.clock.sleep(ASK_AGAIN_AFTER).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// What a job did; its snapshot is filled in where it is known.
+fn done(runner: &Runner<'_>, resumed: Option<JobId>) -> BackupDone {
+    let performer = &runner.performer;
+    BackupDone {
+        job: performer.job.clone(),
+        snapshot: Id::default(),
+        tree: runner.tree().unwrap_or_default(),
+        parent: performer.committer.parent.as_ref().map(|parent| parent.id),
+        counts: runner.counts(),
+        progress: runner.state.progress(),
+        packs: runner.state.packs_written(),
+        index_files: performer.committer.index_files(),
+        problems: runner.state.problems(),
+        started_at: performer.committer.started_at,
+        ended_at: performer.doors.clock.now(),
+        resumed,
+    }
+}
