@@ -15,7 +15,7 @@ use futures::FutureExt;
 use proto::handles::RandomExt;
 use proto::id::{Id, JobId};
 use proto::job::JobOutcome;
-use repository::locks::{Lost, RepositoryLock};
+use repository::locks::{HoldError, Lost, RepositoryLock};
 use tokio::sync::watch;
 
 use crate::Doors;
@@ -113,11 +113,16 @@ impl Lead<'_> {
         Err(error)
     }
 
-    /// An error of one who does not lead any more is that.
+    /// An error of one who does not lead any more is that; one behind a gap of the lock is a gap: whoever prunes then
+    /// takes away what workers need.
     async fn see_who_leads(&self, error: JobError) -> JobError {
-        match self.record.check_epoch().await {
-            Err(fenced @ JobError::Fenced { .. }) => fenced,
-            _ => error,
+        if let Err(fenced @ JobError::Fenced { .. }) = self.record.check_epoch().await {
+            return fenced;
+        }
+        match (error, self.lock.still_there().await) {
+            (JobError::Cancelled, _) => JobError::Cancelled,
+            (_, Err(HoldError::Lost(reason))) => JobError::LockLost(reason),
+            (error, _) => error,
         }
     }
 

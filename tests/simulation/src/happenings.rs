@@ -58,8 +58,9 @@ impl Run {
             }
             Happening::Flush => self.site.fleet().state.flush(),
             Happening::Unmount(number, duration) => self.unmount(number, duration),
-            Happening::UnlockAllAndPrune => {
+            Happening::UnlockAllAndPrune(wait) => {
                 self.site.unlock_all();
+                self.site.clock.sleep(wait).await;
                 self.site.prune().await;
             }
             Happening::UnlockAndPrune => {

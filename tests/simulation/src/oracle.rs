@@ -17,6 +17,9 @@ use crate::site::{PASSWORD, Site};
 /// Stands in files and nowhere else: what is stored must not show it.
 pub const PLAIN_MARK: &[u8] = b"this text must never be stored as it is";
 
+/// What is said of a pack that an index names.
+pub const PACK_GONE: &str = "which is not there";
+
 /// A snapshot as a plain list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flat {
@@ -167,7 +170,7 @@ async fn check_packs(site: &Site, repository: &Repository, index_files: &[Id]) -
     let stored = site.memory.content();
     for (id, pack) in indexed(repository, index_files).await {
         let Some(bytes) = stored.get(&FileKind::Pack.name(&id)) else {
-            return Err(format!("the index names pack {id}, which is not there"));
+            return Err(format!("the index names pack {id}, {PACK_GONE}"));
         };
         let length = pack_length(&pack.blobs);
         if length != bytes.len() as u64 || Id::of(bytes) != id {

@@ -35,8 +35,8 @@ pub enum Happening {
     Flush,
     /// A worker's host loses a file system for a while.
     Unmount(usize, Duration),
-    /// Somebody removes every lock, and prunes.
-    UnlockAllAndPrune,
+    /// Somebody removes every lock, waits so long, and prunes.
+    UnlockAllAndPrune(Duration),
     /// Somebody removes stale locks, and prunes if that is allowed.
     UnlockAndPrune,
     /// The wall clock is set.
@@ -73,6 +73,9 @@ pub struct Plan {
     /// What happens in each round, by time.
     pub happenings: Vec<Vec<(Duration, Happening)>>,
 }
+
+/// After a look at its lock a job puts for 10 s, and a put takes 30 s at most: then nothing of it comes any more.
+const PUTS_OVER_AFTER: Duration = Duration::from_secs(41);
 
 impl Plan {
     /// The plan of a seed.
@@ -141,7 +144,8 @@ impl Plan {
             add(dice.between(1, 3), 4000, &|_| Happening::UnlockAndPrune);
         }
         if dice.chance(150) {
-            add(dice.between(1, 2), 40, &|_| Happening::UnlockAllAndPrune);
+            let wait = |dice: &Dice| if dice.chance(500) { Duration::ZERO } else { PUTS_OVER_AFTER };
+            add(dice.between(1, 2), 40, &|dice| Happening::UnlockAllAndPrune(wait(dice)));
         }
         if dice.chance(250) {
             add(dice.between(1, 3), 60, &|_| Happening::UnlockAndPrune);
@@ -175,8 +179,14 @@ impl Plan {
     /// Whether a lock may be lost.
     pub fn loses_locks(&self) -> bool {
         self.has(|happening| {
-            matches!(happening, Happening::UnlockAllAndPrune | Happening::StopJob(..) | Happening::JumpWall(_))
+            matches!(happening, Happening::UnlockAllAndPrune(_) | Happening::StopJob(..) | Happening::JumpWall(_))
         })
+    }
+
+    /// Whether a prune may begin between a job's look at its lock and the end of what it puts then: restic has the same
+    /// window.
+    pub fn prunes_in_the_window(&self) -> bool {
+        self.has(|happening| matches!(happening, Happening::UnlockAllAndPrune(wait) if *wait < PUTS_OVER_AFTER))
     }
 
     /// Whether a failure of a job follows from what was planned.
@@ -186,7 +196,7 @@ impl Plan {
             matches!(happening, KillWorker(..) | DrainWorker(_) | StopWorker(..) | Flush)
         });
         let rates = &self.rates;
-        let prunes = self.has(|happening| *happening == Happening::UnlockAllAndPrune) || self.loses_locks();
+        let prunes = self.loses_locks();
         let calls_fail = rates.storage + rates.queue + rates.state + rates.lost_messages > 0;
         match error {
             JobError::Cancelled => self.has(|happening| matches!(happening, Happening::Cancel(_))),

@@ -17,7 +17,7 @@ use crate::actor::Actor;
 use crate::data::{Data, ROOT, request};
 use crate::dice::Dice;
 use crate::faults::Rates;
-use crate::oracle::{Audit, difference};
+use crate::oracle::{Audit, PACK_GONE, difference};
 use crate::plan::Plan;
 use crate::reference::Reference;
 use crate::site::{Manner, Site, Started};
@@ -56,7 +56,14 @@ pub async fn run(seed: u64, is_printed: bool) -> Result<Summary, String> {
     }
     let run = Arc::new(Run { site, plan, data, dice, state: Mutex::default() });
     for round in 0..run.plan.rounds {
-        run.clone().round(round).await?;
+        match run.clone().round(round).await {
+            Ok(()) => {}
+            Err(wrong) if wrong.ends_with(PACK_GONE) && run.plan.prunes_in_the_window() => {
+                run.site.note(format_args!("{wrong}: pruned while the lock was taken away"));
+                break;
+            }
+            Err(wrong) => return Err(wrong),
+        }
     }
     let state = run.state();
     let trace = &run.site.trace;
