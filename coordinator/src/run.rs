@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::cpu::Panicked;
 use fleet::queue::{Consumer, Delivery, Inbox};
 use fleet::state::{Heartbeat, Position, StateError};
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 use proto::envelope::Envelope;
 use proto::handles::BoxFuture;
 use proto::id::Id;
 use proto::report::{Counts, DeadReport};
 use proto::task::Task;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::assemble::Figures;
 use crate::checkpoint::Checkpoint;
@@ -29,7 +30,8 @@ const TICK: Duration = Duration::from_secs(1);
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
 /// An effect by its number, and what came of it.
-type Performing = BoxFuture<'static, (u64, Result<Happened, JobError>)>;
+/// The number of an effect, and what came of it.
+type Performed = (u64, Result<Happened, JobError>);
 
 /// Where a job stands when a coordinator begins to lead it.
 pub(crate) struct Standing {
@@ -73,7 +75,8 @@ pub(crate) struct Runner<'a> {
     /// The record is written with the first checkpoint, not before.
     pub(crate) embedded: bool,
     session: Session,
-    performing: FuturesUnordered<Performing>,
+    /// Tasks of their own: while the job waits for something else, what they hold must not be held up.
+    performing: JoinSet<Performed>,
     /// Effects that have no answer yet.
     under_way: BTreeMap<u64, Effect>,
     effects_begun: u64,
@@ -109,7 +112,7 @@ impl<'a> Runner<'a> {
             wait_workers,
             embedded,
             session,
-            performing: FuturesUnordered::new(),
+            performing: JoinSet::new(),
             under_way: (1..).zip(under_way).collect(),
             effects_begun: 0,
             figures,
@@ -129,7 +132,9 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// Why there is none. Nothing is put after `LockLost` and `Fenced`.
     pub(crate) async fn run(&mut self) -> Result<Id, JobError> {
-        let ended = match self.run_to_end().await {
+        let ended = self.run_to_end().await;
+        self.performing.shutdown().await;
+        let ended = match ended {
             Ok(snapshot) => Ok(snapshot),
             Err(error) => Err(error.unless_lost(&self.performer.committer.fence.lock).await),
         };
@@ -174,7 +179,9 @@ impl<'a> Runner<'a> {
                     self.tick().await?;
                     tick = clock.sleep(TICK);
                 }
-                Some(performed) = self.performing.next(), if !self.performing.is_empty() => self.take(performed)?,
+                Some(performed) = self.performing.join_next() => {
+                    self.take(performed.map_err(|_| Panicked)?)?;
+                },
                 events = self.collector.next() => for event in events? {
                     self.reports_since_checkpoint = true;
                     self.apply(event);
@@ -278,7 +285,7 @@ impl<'a> Runner<'a> {
                 Box::pin(performer.perform(effect, packs))
             }
         };
-        self.performing.push(Box::pin(performing.map(move |happened| (number, happened))));
+        self.performing.spawn(performing.map(move |happened| (number, happened)));
     }
 
     /// Figures of the accepted reports, and of what the coordinator stored itself.

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use proto::handles::Clock;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::{Body, Page, Storage, StorageError};
 
@@ -41,7 +42,7 @@ impl Default for Limits {
 pub struct Limit {
     inner: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
-    places: Semaphore,
+    places: Arc<Semaphore>,
     upload: Option<Rate>,
     download: Option<Rate>,
 }
@@ -49,15 +50,25 @@ pub struct Limit {
 impl Limit {
     /// Bounds the calls to `inner` by `limits`.
     pub fn new(inner: Arc<dyn Storage>, limits: Limits, clock: Arc<dyn Clock>) -> Self {
-        let places = Semaphore::new(limits.requests_at_once.get().min(Semaphore::MAX_PERMITS));
+        let places = Arc::new(Semaphore::new(limits.requests_at_once.get().min(Semaphore::MAX_PERMITS)));
         let upload = limits.upload_bytes_per_second.map(Rate::new);
         let download = limits.download_bytes_per_second.map(Rate::new);
         Self { inner, clock, places, upload, download }
     }
 
-    async fn in_turn<T>(&self, call: impl Future<Output = T>) -> T {
-        let _place = self.places.acquire().await.expect("the semaphore is never closed");
-        call.await
+    /// Waits and calls in a task of its own: a caller that is not polled for a while must not keep a place, as what it
+    /// waits for instead may need one.
+    async fn in_turn<T: Send + 'static>(&self, call: impl Future<Output = T> + Send + 'static) -> T {
+        let places = self.places.clone();
+        let mut turn = JoinSet::new();
+        turn.spawn(async move {
+            let _place = places.acquire().await.expect("the semaphore is never closed");
+            call.await
+        });
+        match turn.join_next().await.expect("one call was begun") {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 
     /// Waits until `rate` lets `bytes` more begin.
@@ -109,13 +120,15 @@ impl Storage for Limit {
 
     async fn put(&self, name: &str, body: Body) -> Result<(), StorageError> {
         self.pace(self.upload.as_ref(), body.len()).await;
-        self.in_turn(self.inner.put(name, body)).await
+        let (inner, name) = (self.inner.clone(), name.to_owned());
+        self.in_turn(async move { inner.put(&name, body).await }).await
     }
 
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Bytes, StorageError> {
         let known = range.as_ref().map(|range| range.end.saturating_sub(range.start));
         self.pace(self.download.as_ref(), known.unwrap_or(0)).await;
-        let result = self.in_turn(self.inner.get(name, range)).await;
+        let (inner, name) = (self.inner.clone(), name.to_owned());
+        let result = self.in_turn(async move { inner.get(&name, range).await }).await;
         if let (None, Some(rate), Ok(bytes)) = (known, &self.download, &result) {
             // What a whole object weighs shows afterwards: the next one waits for it.
             rate.reserve(self.clock.monotonic(), bytes.len() as u64);
@@ -124,19 +137,23 @@ impl Storage for Limit {
     }
 
     async fn size(&self, name: &str) -> Result<u64, StorageError> {
-        self.in_turn(self.inner.size(name)).await
+        let (inner, name) = (self.inner.clone(), name.to_owned());
+        self.in_turn(async move { inner.size(&name).await }).await
     }
 
     async fn list(&self, prefix: &str, from: Option<&str>) -> Result<Page, StorageError> {
-        self.in_turn(self.inner.list(prefix, from)).await
+        let (inner, prefix, from) = (self.inner.clone(), prefix.to_owned(), from.map(str::to_owned));
+        self.in_turn(async move { inner.list(&prefix, from.as_deref()).await }).await
     }
 
     async fn delete(&self, name: &str) -> Result<(), StorageError> {
-        self.in_turn(self.inner.delete(name)).await
+        let (inner, name) = (self.inner.clone(), name.to_owned());
+        self.in_turn(async move { inner.delete(&name).await }).await
     }
 
     async fn create(&self) -> Result<(), StorageError> {
-        self.in_turn(self.inner.create()).await
+        let inner = self.inner.clone();
+        self.in_turn(async move { inner.create().await }).await
     }
 }
 

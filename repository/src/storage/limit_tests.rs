@@ -86,6 +86,19 @@ async fn a_dropped_request_gives_its_place_back() {
     storage.size("config").await.unwrap();
 }
 
+/// A request that was begun and is not polled any more is what a loop has that waits for something else.
+#[tokio::test]
+async fn a_request_that_nobody_polls_keeps_nobody_waiting() {
+    let storage = Limit::new(Arc::new(Crowd::default()), limits(1, None), Arc::new(JumpingClock::default()));
+    let mut first = std::pin::pin!(storage.size("config"));
+    assert!(futures::poll!(&mut first).is_pending());
+    let mut second = std::pin::pin!(storage.size("config"));
+    assert!(futures::poll!(&mut second).is_pending());
+    storage.size("config").await.unwrap();
+    first.await.unwrap();
+    second.await.unwrap();
+}
+
 #[tokio::test]
 async fn bytes_are_spread_over_time() {
     let clock = Arc::new(JumpingClock::default());
