@@ -220,7 +220,7 @@ impl Assembler {
         }
         let blobs: u64 = pack.entries.iter().map(|entry| u64::from(entry.length)).sum();
         let header_bytes = u32::try_from(pack.length - blobs - 4).unwrap_or(u32::MAX);
-        Ok(PackReport { pack: pack.id, size: pack.length, header_bytes, worker: self.me.clone() })
+        Ok(PackReport { pack: pack.id, size: pack.length, header_bytes, worker: self.me.clone(), group_commit: 0 })
     }
 
     /// Puts the ranges of a large file together.

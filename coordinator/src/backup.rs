@@ -64,6 +64,8 @@ pub struct BackupDone {
     pub progress: Progress,
     /// Packs that were written.
     pub packs: u64,
+    /// How often workers closed packs that were not full.
+    pub group_commits: u64,
     /// Index files that were written.
     pub index_files: u64,
     /// What could not be read, and the like.

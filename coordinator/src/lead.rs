@@ -219,6 +219,7 @@ fn done(runner: &Runner<'_>, resumed: Option<JobId>) -> BackupDone {
         counts: runner.counts(),
         progress: runner.state.progress(),
         packs: runner.state.packs_written(),
+        group_commits: runner.state.group_commits(),
         index_files: performer.committer.index_files(),
         problems: runner.state.problems(),
         started_at: performer.committer.started_at,

@@ -213,6 +213,7 @@ impl Takeover<'_> {
             counts: finished.counts,
             progress: state.map(State::progress).unwrap_or_default(),
             packs: state.map_or(0, State::packs_written),
+            group_commits: state.map_or(0, State::group_commits),
             index_files: checkpoint.map_or(0, |checkpoint| checkpoint.index_files),
             problems: state.map(|state| state.problems().to_vec()).unwrap_or_default(),
             started_at: start.started_at,

@@ -36,6 +36,9 @@ pub struct PackReport {
     pub header_bytes: u32,
     /// Who wrote it.
     pub worker: WorkerId,
+    /// It was closed before it was full, by this group commit of the worker, counted from 1; 0: it was full.
+    #[serde(default)]
+    pub group_commit: u32,
 }
 
 /// A task was given up.

@@ -37,6 +37,8 @@ struct Open {
     packs: Vec<OpenPack>,
     /// Tasks that may still add blobs.
     at_work: usize,
+    /// How often open packs were closed that were not full.
+    group_commits: u32,
 }
 
 struct OpenPack {
@@ -44,10 +46,18 @@ struct OpenPack {
     fate: watch::Sender<Fate>,
 }
 
+/// Packs that are closed together, each with the fates of those that were merged into it.
+struct GroupCommit {
+    number: u32,
+    packs: Vec<(OpenPack, Vec<watch::Sender<Fate>>)>,
+}
+
 /// A pack that is complete.
 pub(crate) struct ClosedPack {
     pub(crate) pack: FinishedPack,
     pub(crate) fate: watch::Sender<Fate>,
+    /// See [`proto::report::PackReport::group_commit`].
+    pub(crate) group_commit: u32,
 }
 
 impl Packer {
@@ -86,7 +96,7 @@ impl Packer {
             (watch, closed)
         };
         if let Some(closed) = closed {
-            self.upload(closed).await?;
+            self.upload(closed, 0).await?;
         }
         Ok(watch)
     }
@@ -105,17 +115,22 @@ impl Packer {
         }
     }
 
-    async fn upload(&self, closed: OpenPack) -> Result<(), WorkerError> {
+    async fn upload(&self, closed: OpenPack, group_commit: u32) -> Result<(), WorkerError> {
         let pack = closed.writer.finish(self.sealer.key(), self.sealer.random()).map_err(|error| {
             WorkerError::PackLost(Loss { transient: false, reason: format!("it cannot be closed: {error}").into() })
         })?;
-        self.uploader.begin(ClosedPack { pack, fate: closed.fate }).await;
+        self.uploader.begin(ClosedPack { pack, fate: closed.fate, group_commit }).await;
         Ok(())
     }
 
     /// Takes all open packs; part-filled ones of a type are merged where they fit.
-    fn take_open(&self) -> Vec<(OpenPack, Vec<watch::Sender<Fate>>)> {
-        let packs = std::mem::take(&mut self.lock().packs);
+    fn take_open(&self) -> GroupCommit {
+        let (packs, number) = {
+            let mut open = self.lock();
+            open.packs.retain(|pack| !pack.writer.is_empty());
+            open.group_commits += u32::from(!open.packs.is_empty());
+            (std::mem::take(&mut open.packs), open.group_commits)
+        };
         let mut merged: Vec<(OpenPack, Vec<watch::Sender<Fate>>)> = Vec::new();
         for pack in packs {
             let fits = merged.iter_mut().find(|(other, _)| other.writer.can_merge(&pack.writer));
@@ -127,17 +142,15 @@ impl Packer {
                 },
             }
         }
-        merged
+        GroupCommit { number, packs: merged }
     }
 
     /// Closes all open packs and begins to upload them.
     async fn flush(&self) -> Result<(), WorkerError> {
-        for (pack, merged) in self.take_open() {
-            if pack.writer.is_empty() {
-                continue;
-            }
+        let GroupCommit { number, packs } = self.take_open();
+        for (pack, merged) in packs {
             let mut watch = pack.fate.subscribe();
-            self.upload(pack).await?;
+            self.upload(pack, number).await?;
             if !merged.is_empty() {
                 // Their blobs are in this pack: its fate is theirs.
                 tokio::spawn(async move {

@@ -62,9 +62,9 @@ impl Uploader {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         while running.try_join_next().is_some() {}
         running.spawn(async move {
-            let ClosedPack { pack, fate } = closed;
+            let ClosedPack { pack, fate, group_commit } = closed;
             let id = pack.id;
-            let outcome = shared.store(pack).await;
+            let outcome = shared.store(pack, group_commit).await;
             if let Err(error) = &outcome {
                 tracing::warn!(pack = %id, error = error.chain(), "a pack was not stored");
             }
@@ -78,7 +78,7 @@ impl Uploader {
 }
 
 impl Shared {
-    async fn store(&self, pack: repository::pack_writer::FinishedPack) -> Result<(), WorkerError> {
+    async fn store(&self, pack: repository::pack_writer::FinishedPack, group_commit: u32) -> Result<(), WorkerError> {
         let id = pack.id.to_string();
         let name = format!("data/{}/{id}", &id[..2]);
         let blobs: Vec<u64> =
@@ -92,7 +92,7 @@ impl Shared {
         }
         Meter::add(&self.meter.bytes_stored, pack.length);
         let worker = self.worker.clone();
-        let report = PackReport { pack: pack.id, size: pack.length, header_bytes, worker };
+        let report = PackReport { pack: pack.id, size: pack.length, header_bytes, worker, group_commit };
         self.reporter.send(&Report::Pack(report)).await?;
         if let Err(error) = self.state.add_known_blobs(&self.repository, &blobs).await {
             tracing::debug!(%error, "others do not hear of this pack"); // costs a second upload at most

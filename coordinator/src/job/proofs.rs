@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use proto::id::{Id, Round};
+use proto::id::{Id, Round, WorkerId};
 use proto::name::RawName;
 use proto::report::{Counts, Missing, Outcome, PackReport, Problem, ResultReport};
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,9 @@ pub(super) struct Packs {
     unindexed_since: Option<Duration>,
     /// In index files that are being written.
     being_indexed: usize,
+    /// How often each worker closed packs that were not full.
+    #[serde(default)]
+    group_commits: BTreeMap<WorkerId, u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +60,11 @@ impl Packs {
 
     pub(super) fn all_indexed(&self) -> bool {
         self.unindexed.is_empty() && self.being_indexed == 0
+    }
+
+    /// How often workers closed packs that were not full.
+    pub(super) fn group_commits(&self) -> u64 {
+        self.group_commits.values().copied().map(u64::from).sum()
     }
 
     /// Packs written, as confirmed.
@@ -107,6 +115,11 @@ impl State {
         seen.map(|(pack, stage)| (*pack, *stage == PackStage::Indexed))
     }
 
+    /// How often workers closed packs that were not full (DESIGN 7).
+    pub fn group_commits(&self) -> u64 {
+        self.packs.group_commits()
+    }
+
     /// Notes what a report needs; none if it needs nothing: then its figures count at once.
     pub(super) fn begin_proof(&mut self, report: &ResultReport, round: Round) -> Option<ReportKey> {
         let waiting = report.packs.iter().filter(|pack| !self.packs.is_confirmed(pack));
@@ -140,6 +153,10 @@ impl State {
             return;
         }
         self.packs.stages.insert(report.pack, PackStage::Reported);
+        if report.group_commit > 0 {
+            let known = self.packs.group_commits.entry(report.worker.clone()).or_default();
+            *known = report.group_commit.max(*known);
+        }
         if report.worker.as_str() == self.settings.job.as_str() {
             self.packs.own.insert(report.pack);
         }

@@ -243,7 +243,7 @@ fn pack(text: &str) -> Id {
 }
 
 fn pack_report(text: &str) -> PackReport {
-    PackReport { pack: pack(text), size: 1, header_bytes: 1, worker: worker("w1") }
+    PackReport { pack: pack(text), size: 1, header_bytes: 1, worker: worker("w1"), group_commit: 0 }
 }
 
 fn blob(text: &str) -> BlobKey {

@@ -114,7 +114,7 @@ pub async fn plant_reports(site: &Site, job: &JobId) {
     let stranger = MessageKey::derive(b"the key of a stranger", &repository);
     let nothing = Id::of(b"nothing");
     let Ok(worker) = WorkerId::new("stranger") else { return };
-    let pack = Report::Pack(PackReport { pack: nothing, size: 99, header_bytes: 40, worker });
+    let pack = Report::Pack(PackReport { pack: nothing, size: 99, header_bytes: 40, worker, group_commit: 0 });
     let dead = DeadReport { task: nothing, round: 0, reason: "starts".to_owned(), message: String::new() };
     for body in [pack, Report::Dead(dead)] {
         let expires_at = site.clock.now().plus(Duration::from_secs(3600));

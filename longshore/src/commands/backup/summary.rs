@@ -85,6 +85,7 @@ fn json(done: &BackupDone, problems: &[Problem]) -> Value {
         "bytes_read": counts.bytes_read,
         "total_duration": duration(done).as_secs_f64(),
         "packs": done.packs,
+        "group_commits": done.group_commits,
         "index_files": done.index_files,
         "partitions": {
             "subtree": progress.subtree_partitions,
