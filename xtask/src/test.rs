@@ -109,7 +109,8 @@ fn unit(runner: Runner, metadata: &Metadata, arguments: &[&str]) -> Result<(), F
     let mut words = runner.words("unit");
     words.extend(["--workspace", "--exclude", "tests"]);
     words.extend(arguments);
-    run(&mut cargo(metadata.workspace_root.as_std_path(), &words))
+    let tools = services::provide_restic()?;
+    run(cargo(metadata.workspace_root.as_std_path(), &words).env("LONGSHORE_RESTIC", &tools.restic))
 }
 
 fn e2e(

@@ -13,7 +13,8 @@ use super::targets::{self, TargetError, TargetNode, TargetPlace};
 use crate::paths;
 use crate::source::{FileKind, Metadata, Source};
 
-const PROGRAM: &str = "/usr/local/lib/longshore/restic-0.19.1/restic";
+/// Names the program; without it, what PATH has.
+const VARIABLE: &str = "LONGSHORE_RESTIC";
 
 /// A directory to make files in, beside a repository of stock restic.
 pub(super) struct StockRestic {
@@ -38,7 +39,8 @@ impl StockRestic {
     }
 
     fn restic(&self, current_directory: PathBuf, arguments: &[OsString]) -> Output {
-        Command::new(PROGRAM)
+        let program = std::env::var_os(VARIABLE).unwrap_or_else(|| "restic".into());
+        Command::new(&program)
             .arg("--no-cache")
             .arg("--repo")
             .arg(self.directory.path().join("repository"))
@@ -47,7 +49,10 @@ impl StockRestic {
             .env("PWD", &current_directory)
             .current_dir(current_directory)
             .output()
-            .unwrap_or_else(|error| panic!("{PROGRAM} is needed (cargo xtask test installs it): {error}"))
+            .unwrap_or_else(|error| {
+                let program = program.display();
+                panic!("{program}: {error}. `cargo xtask test unit` installs it, or name one with {VARIABLE}")
+            })
     }
 
     /// The nodes of `directory` (below the base) as stock restic stores them.

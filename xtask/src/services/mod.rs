@@ -33,6 +33,12 @@ pub(crate) struct Tools {
     pub(crate) restic: PathBuf,
 }
 
+/// Stock restic alone: some unit tests ask it.
+pub(crate) fn provide_restic() -> Result<Tools, Failure> {
+    restic::provide()?;
+    restic::find().map(|restic| Tools { restic: restic.path }).ok_or_else(restic::missing)
+}
+
 /// Provides every service, in order.
 pub(crate) fn provide_all() -> Result<Tools, Failure> {
     for service in SERVICES {
