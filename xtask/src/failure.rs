@@ -24,6 +24,9 @@ pub(crate) enum Failure {
     /// Something that the tests need is not there and cannot be installed from here.
     #[error("{what} is missing: {remedy}")]
     Missing { what: String, remedy: String },
+    /// A planted bug is out of date.
+    #[error("the plant `{name}` does not apply to the present code: make it again")]
+    Plant { name: String, source: Box<Failure> },
     /// A source file has no valid tokens.
     #[error("{path}: not valid Rust: {reason}")]
     Tokens { path: String, reason: String },

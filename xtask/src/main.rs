@@ -6,6 +6,7 @@ mod command;
 mod failure;
 mod licences;
 mod lint;
+mod plants;
 mod printable;
 mod report;
 mod services;
@@ -28,6 +29,7 @@ cargo xtask COMMAND
   test sim [--seed N | --seeds COUNT]
                           the simulation: one seed, or COUNT of them
   test full               the gate with the large data sets and 10,000 seeds
+  plants [--only NAME]    plant bugs that lose data, one by one: 500 seeds of the simulation have to find each
   services                find or install what the tests need
   lint                    format, clippy, tidy, licences
   tidy                    the house rules alone
@@ -61,6 +63,8 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
         ["test", "unit", rest @ ..] => test::unit_alone(rest),
         ["test", "e2e", rest @ ..] => test::e2e_alone(rest),
         ["test", "sim", rest @ ..] => simulation::run_alone(rest),
+        ["plants"] => plants::run(None),
+        ["plants", "--only", name] => plants::run(Some(name)),
         ["services"] => services::provide_all().map(|_| ()),
         ["lint"] => lint::run_alone(),
         ["tidy"] => tidy::run(&workspace::Workspace::load()?),

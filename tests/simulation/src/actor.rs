@@ -1,5 +1,6 @@
 //! A process of the site: it can be killed, or stopped for a while, wherever it waits for something outside.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,9 +28,16 @@ struct State {
     brake: Option<(u64, Duration)>,
     /// Does not go on before this moment.
     stopped_until: Duration,
-    /// Stops for so long before the first call that begins like this.
-    trap: Option<(String, Duration)>,
+    /// What befalls it just before a call that begins like the last of these, once it made the others in this order.
+    trap: Option<(VecDeque<String>, Trap)>,
     dead: bool,
+}
+
+/// What befalls a process before a certain call.
+#[derive(Clone, Copy, Debug)]
+enum Trap {
+    Stop(Duration),
+    Kill,
 }
 
 impl Actor {
@@ -73,16 +81,38 @@ impl Actor {
 
     /// SIGSTOP just before the first call that begins like this, such as `Put snapshots/`.
     pub fn stop_before(&self, call: impl Into<String>, duration: Duration) {
-        self.state().trap = Some((call.into(), duration));
+        self.state().trap = Some((VecDeque::from([call.into()]), Trap::Stop(duration)));
+    }
+
+    /// `kill -9` just before the first call that begins like this.
+    pub fn kill_before(&self, call: &str) {
+        self.kill_in(&[call]);
+    }
+
+    /// `kill -9` just before the last of these calls, once it made the others in this order.
+    pub fn kill_in(&self, calls: &[&str]) {
+        self.state().trap = Some((calls.iter().map(|call| (*call).to_owned()).collect(), Trap::Kill));
     }
 
     /// It is about to make this call.
     pub fn is_about_to(&self, call: &str) {
         let mut state = self.state();
-        if state.trap.as_ref().is_some_and(|(trap, _)| call.starts_with(trap.as_str()))
-            && let Some((_, duration)) = state.trap.take()
-        {
-            state.stopped_until = self.clock.monotonic() + duration;
+        let Some((calls, trap)) = &mut state.trap else { return };
+        if calls.front().is_some_and(|next| call.starts_with(next.as_str())) {
+            calls.pop_front();
+        }
+        if !calls.is_empty() {
+            return;
+        }
+        let trap = *trap;
+        state.trap = None;
+        match trap {
+            Trap::Stop(duration) => state.stopped_until = self.clock.monotonic() + duration,
+            Trap::Kill => {
+                state.dead = true;
+                drop(state);
+                self.died.notify_waiters();
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use sources::source::{FileKind, Source};
 
 use crate::dice::Dice;
 use crate::oracle::PLAIN_MARK;
+use crate::plan::LONG_RANGE_BYTES;
 
 /// Where every data set lies.
 pub const ROOT: &str = "/data";
@@ -86,6 +87,15 @@ impl Data {
             self.tree.file(&path, large_content(dice));
             self.large.push(path);
         }
+    }
+
+    /// A file whose ranges follow chains of cuts that do not meet before it is given up: zeros are cut at fixed
+    /// distances, counted from wherever a chain begins.
+    pub fn add_long_zeros(&self, dice: &Dice) {
+        let start = Content::seeded(dice.below(u64::MAX), dice.between(1, 2 << 20));
+        let zeros = Content::zeros(LONG_RANGE_BYTES + (72 << 20) + dice.below(4 << 20));
+        let end = Content::seeded(dice.below(u64::MAX), dice.below(2 << 20));
+        self.tree.file("/data/zeros", start.then(zeros).then(end));
     }
 
     /// What a host sees of it that has everything.

@@ -51,6 +51,11 @@ impl Run {
                     actor.kill_after(points);
                 }
             }
+            Happening::KillJobBefore(slot, call) => {
+                if let Some((actor, _)) = &self.state().jobs[slot] {
+                    actor.kill_before(call);
+                }
+            }
             Happening::StopJob(slot, points, duration) => {
                 if let Some((actor, _)) = &self.state().jobs[slot] {
                     actor.stop_after(points, duration);

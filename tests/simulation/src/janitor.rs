@@ -52,6 +52,15 @@ impl Site {
         locks.len()
     }
 
+    /// `restic forget`, of every snapshot.
+    pub fn forget_all(&self) -> usize {
+        let names: Vec<String> =
+            self.memory.content().into_keys().filter(|name| name.starts_with("snapshots/")).collect();
+        names.iter().for_each(|name| self.memory.tamper(name, None));
+        self.note(format_args!("{} snapshots are forgotten", names.len()));
+        names.len()
+    }
+
     /// `restic prune`: under an exclusive lock of its own, removes every pack of which no snapshot needs a blob.
     ///
     /// In restic's order: a new index, the old index files away, then the packs. Time passes in between.

@@ -46,6 +46,15 @@ impl Audit {
         let index_files = ids(&repository, FileKind::Index).await;
         check_packs(site, &repository, &index_files).await?;
         check_secrets(site, &repository)?;
+        Self::begin(repository).await
+    }
+
+    /// Looks at index and snapshots only.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub async fn begin(repository: Repository) -> Result<Self, String> {
+        let index_files = ids(&repository, FileKind::Index).await;
         let index = BlobIndex::load(&repository, &index_files, None).await.map_err(|error| error.to_string())?;
         let mut snapshots = BTreeMap::new();
         for id in ids(&repository, FileKind::Snapshot).await {

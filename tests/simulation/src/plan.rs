@@ -29,6 +29,8 @@ pub enum Happening {
     StopWorker(usize, Duration),
     /// A job's coordinator is killed after so many more of its points.
     KillJob(usize, u64),
+    /// A job's coordinator is killed just before a call that begins like this.
+    KillJobBefore(usize, &'static str),
     /// A job's coordinator is stopped for a while, after so many more of its points.
     StopJob(usize, u64, Duration),
     /// FLUSHALL.
@@ -70,9 +72,18 @@ pub struct Plan {
     pub rounds: usize,
     /// A job whose coordinator falls silent is taken over by another one, not submitted again.
     pub takes_over: bool,
+    /// Workers keep indexes from job to job.
+    pub warm_caches: bool,
+    /// Before the last round somebody forgets all snapshots, and prunes.
+    pub forgets: bool,
+    /// A large file is so regular that the chains of its ranges do not meet.
+    pub long_zeros: bool,
     /// What happens in each round, by time.
     pub happenings: Vec<Vec<(Duration, Happening)>>,
 }
+
+/// Ranges of a file that is full of zeros: each is read up to 64 MiB beyond its end, so there must not be many.
+pub const LONG_RANGE_BYTES: u64 = 48 << 20;
 
 /// After a look at its lock a job puts for 10 s, and a put takes 30 s at most: then nothing of it comes any more.
 const PUTS_OVER_AFTER: Duration = Duration::from_secs(41);
@@ -89,17 +100,24 @@ impl Plan {
                 device_shift: if shifts { 1000 * number as u64 } else { 0 },
             })
             .collect();
-        let rounds = dice.between(1, 2) as usize;
+        let warm_caches = dice.chance(200);
+        let forgets = dice.chance(if warm_caches { 500 } else { 100 });
+        // What is forgotten in the third round was listed, and may be kept, in the second.
+        let rounds = if forgets { 3 } else { dice.between(1, 2) as usize };
+        let long_zeros = dice.chance(20);
         let jobs = if !embedded && dice.chance(300) { 2 } else { 1 };
         let mut plan = Self {
             embedded,
             hosts,
-            budget: roll_budget(dice),
+            budget: roll_budget(dice, long_zeros),
             pack_size: *dice.pick(&[4 << 10, 64 << 10, 1 << 20, 16 << 20]),
             rates: roll_rates(dice, embedded),
             jobs,
             rounds,
             takes_over: false,
+            warm_caches,
+            forgets,
+            long_zeros,
             happenings: Vec::new(),
         };
         plan.happenings = (0..rounds).map(|_| plan.roll_happenings(dice)).collect();
@@ -138,6 +156,10 @@ impl Plan {
         if dice.chance(300) {
             add(dice.between(1, 2), 20, &|dice| Happening::KillJob(job(dice), dice.below(500)));
         }
+        if dice.chance(100) {
+            let call = |dice: &Dice| *dice.pick(&["Put index/", "Put snapshots/", "Put longshore/", "Put data/"]);
+            add(1, 20, &|dice| Happening::KillJobBefore(job(dice), call(dice)));
+        }
         if dice.chance(150) {
             let stop = |dice: &Dice| Duration::from_secs(dice.between(1, 4000));
             add(1, 20, &|dice| Happening::StopJob(job(dice), dice.below(400), stop(dice)));
@@ -173,7 +195,7 @@ impl Plan {
 
     /// Whether coordinators are killed, or stopped so long that others may take them for dead.
     pub fn kills_jobs(&self) -> bool {
-        self.has(|happening| matches!(happening, Happening::KillJob(..)))
+        self.has(|happening| matches!(happening, Happening::KillJob(..) | Happening::KillJobBefore(..)))
     }
 
     /// Whether a lock may be lost.
@@ -217,14 +239,18 @@ impl Plan {
     }
 }
 
-fn roll_budget(dice: &Dice) -> Budget {
-    Budget {
+fn roll_budget(dice: &Dice, long_zeros: bool) -> Budget {
+    let budget = Budget {
         changed_entries: *dice.pick(&[1, 2, 5, 10_000]),
         entries: *dice.pick(&[2, 7, 200_000]),
         bytes: *dice.pick(&[500, 20_000, 1 << 30]),
         range_bytes: *dice.pick(&[600 << 10, 1 << 20, 3 << 20]),
         range_threshold_bytes: *dice.pick(&[512 << 10, 2 << 20, 1 << 30]),
         soft_deadline_seconds: *dice.pick(&[1, 10, 120]),
+    };
+    match long_zeros {
+        true => Budget { range_bytes: LONG_RANGE_BYTES, range_threshold_bytes: LONG_RANGE_BYTES, ..budget },
+        false => budget,
     }
 }
 

@@ -1,7 +1,7 @@
 //! One seed: rounds of backups while things happen, and a judgement after each round.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use coordinator::error::JobError;
 use proto::handles::{Clock, RandomExt};
 use proto::id::{Id, JobId};
 use sources::generated::GeneratedSource;
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use worker::worker::Drain;
 
@@ -48,13 +49,20 @@ pub async fn run(seed: u64, is_printed: bool) -> Result<Summary, String> {
     let dice = Arc::new(Dice::new(seed));
     let plan = Plan::roll(&dice);
     let data = Data::roll(&dice);
+    if plan.long_zeros {
+        data.add_long_zeros(&dice);
+    }
+    let caches = match plan.warm_caches {
+        true => Some(tempfile::tempdir().map_err(|error| format!("no folder for caches: {error}"))?),
+        false => None,
+    };
     let manner = Manner { embedded: plan.embedded, rates: plan.rates, is_printed };
     let site = Site::new(&dice, data.tree.clone(), manner).await;
     site.renew_fleet().await;
     if is_printed {
         site.note(format_args!("{plan:#?}"));
     }
-    let run = Arc::new(Run { site, plan, data, dice, state: Mutex::default() });
+    let run = Arc::new(Run { site, plan, data, dice, caches, state: Mutex::default() });
     for round in 0..run.plan.rounds {
         match run.clone().round(round).await {
             Ok(()) => {}
@@ -81,6 +89,8 @@ pub(crate) struct Run {
     pub(crate) plan: Plan,
     pub(crate) data: Data,
     pub(crate) dice: Arc<Dice>,
+    /// Where the hosts of workers keep indexes.
+    caches: Option<TempDir>,
     state: Mutex<RunState>,
 }
 
@@ -128,6 +138,12 @@ impl Run {
                 self.data.tree.apply(self.data.roll_change(&self.dice));
             }
             self.site.clock.sleep(Duration::from_secs(self.dice.between(1, 4000))).await;
+        }
+        if self.plan.forgets && round + 1 == self.plan.rounds {
+            self.site.forget_all();
+            self.state().snapshots.clear();
+            self.site.unlock().await;
+            self.site.prune().await;
         }
         self.begin_round();
         let mut background = Background::default();
@@ -196,12 +212,17 @@ impl Run {
         state.coordinators.iter().for_each(|actor| actor.spare());
     }
 
+    fn cache_of(&self, host: &str) -> Option<PathBuf> {
+        Some(self.caches.as_ref()?.path().join(host))
+    }
+
     /// A worker of one host, again and again.
     async fn keep_worker(self: Arc<Self>, number: usize) {
         let host = self.plan.hosts[number];
         let name = format!("host{number}");
         loop {
-            let hired = self.site.hire(&name, &[ROOT], host.slots, host.device_shift, None).await;
+            let cache = self.cache_of(&name);
+            let hired = self.site.hire(&name, &[ROOT], host.slots, host.device_shift, cache).await;
             let worker = AtWork { actor: hired.actor, source: hired.source, drain: hired.drain };
             {
                 let mut state = self.state();
@@ -258,7 +279,8 @@ impl Run {
             let mut workers = Vec::new();
             for (number, host) in self.plan.hosts.iter().enumerate() {
                 let name = format!("host{number}");
-                let hired = self.site.hire(&name, &[ROOT], host.slots, host.device_shift, None).await;
+                let cache = self.cache_of(&name);
+                let hired = self.site.hire(&name, &[ROOT], host.slots, host.device_shift, cache).await;
                 workers.push(AtWork { actor: hired.actor, source: hired.source, drain: hired.drain });
             }
             self.state().workers = workers;
@@ -288,6 +310,7 @@ impl Run {
 
     /// Judges everything; `stood_still`: the new snapshots must be those of a fault-free run.
     async fn judge(&self, done: &[BackupDone], stood_still: bool) -> Result<(), String> {
+        self.site.witness.judge(self.plan.prunes_in_the_window())?;
         let mut audit = Audit::of(&self.site).await?;
         let all: BTreeSet<Id> = audit.snapshots.keys().copied().collect();
         let before = self.state().snapshots.clone();
@@ -359,6 +382,3 @@ fn check_counts(done: &BackupDone, reference: &Reference) -> Result<(), String> 
     }
     Ok(())
 }
-
-/// Where the warm caches of workers lie, if a scenario has any.
-pub type Cache<'a> = Option<&'a Path>;

@@ -26,7 +26,7 @@ use worker::worker::{Drain, Worker};
 use crate::actor::Actor;
 use crate::clock::{ActorClock, SimClock};
 use crate::dice::Dice;
-use crate::doors::{Published, SimQueue, SimState, SimStorage, Way};
+use crate::doors::{Published, SimQueue, SimState, SimStorage, Way, Witness};
 use crate::faults::{Faults, Rates};
 use crate::trace::Trace;
 
@@ -75,6 +75,8 @@ pub struct Site {
     pub manner: Manner,
     /// Every message that was published.
     pub published: Published,
+    /// Who sees everything.
+    pub witness: Arc<Witness>,
     fleet: Mutex<Fleet>,
     nonces: Arc<Dice>,
     started: Mutex<u64>,
@@ -130,6 +132,7 @@ impl Site {
             faults: Arc::new(Faults::new(Arc::new(dice.split()), manner.rates)),
             trace: Arc::new(Trace::new(clock.clone(), manner.is_printed)),
             clock,
+            witness: Arc::new(Witness::new(memory.clone())),
             memory,
             tree,
             manner,
@@ -176,7 +179,13 @@ impl Site {
     }
 
     fn way(&self, actor: &Arc<Actor>) -> Way {
-        Way { actor: actor.clone(), clock: self.clock.clone(), faults: self.faults.clone(), trace: self.trace.clone() }
+        Way {
+            actor: actor.clone(),
+            clock: self.clock.clone(),
+            faults: self.faults.clone(),
+            trace: self.trace.clone(),
+            witness: self.witness.clone(),
+        }
     }
 
     /// Notes something that the site itself does.
@@ -257,6 +266,7 @@ impl Site {
         let actor = self.actor(format!("{host}-{}", self.next_number()));
         self.note(format_args!("starts {}", actor.name()));
         let repository = self.repository(&actor).await;
+        self.witness.meet(&repository);
         let fleet = self.fleet();
         let doors = worker::worker::Doors {
             queue: Arc::new(SimQueue::new(fleet.queue, self.way(&actor), self.published.clone())),

@@ -3,6 +3,7 @@
 mod queue;
 mod state;
 mod storage;
+mod witness;
 
 use std::fmt::Arguments;
 use std::future::Future;
@@ -18,6 +19,7 @@ use crate::trace::Trace;
 pub use queue::{Published, SimQueue};
 pub use state::SimState;
 pub use storage::SimStorage;
+pub use witness::Witness;
 
 /// What the doors of one process have to do with each other.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct Way {
     pub faults: Arc<Faults>,
     /// What happened.
     pub trace: Arc<Trace>,
+    /// Who sees everything.
+    pub witness: Arc<Witness>,
 }
 
 impl Way {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use fleet::queue::{Address, Consumer, Delivery, Inbox, LocalQueue, Message, QueueError, Receipt, Route, TaskQueue};
+use proto::handles::Clock;
 
 use super::Way;
 use crate::faults::Fault;
@@ -42,6 +43,7 @@ impl TaskQueue for SimQueue {
         self.way.note(format_args!("publish {address:?} {subject} {} {fault:?}", message.attempt));
         let (queue, to) = (self.queue.clone(), address.clone());
         let deliver = move |message: Message| async move { queue.publish(&to, message).await };
+        let sent = message.clone();
         let answer = match fault {
             Fault::Refused | Fault::LostRequest => {
                 self.way.out().await;
@@ -53,8 +55,8 @@ impl TaskQueue for SimQueue {
             }
             Fault::Behind(after) => {
                 self.way.out().await;
-                let sent = deliver(message);
-                self.way.later(after, async move { drop(sent.await) });
+                let late = deliver(message);
+                self.way.later(after, async move { drop(late.await) });
                 Ok(())
             }
             Fault::Twice(after) => {
@@ -65,7 +67,11 @@ impl TaskQueue for SimQueue {
             _ => self.way.on_its_way(deliver(message)).await,
         };
         self.way.back().await;
-        if fault == Fault::LostAnswer { Err(unavailable("no confirm came")) } else { answer }
+        let answer = if fault == Fault::LostAnswer { Err(unavailable("no confirm came")) } else { answer };
+        if answer.is_ok() {
+            self.way.witness.sees_publication(self.way.actor.name(), address, &sent);
+        }
+        answer
     }
 
     async fn consume(&self, inbox: &Inbox) -> Result<Box<dyn Consumer>, QueueError> {
@@ -104,7 +110,8 @@ impl Consumer for SimConsumer {
             Fault::Refused => Err(unavailable("the connection broke")),
             Fault::LostRequest => Ok(None),
             _ => {
-                let receipt = Box::new(SimReceipt { receipt, way: self.way.clone() });
+                let delivered = (!self.is_notices).then(|| message.clone());
+                let receipt = Box::new(SimReceipt { receipt, way: self.way.clone(), delivered });
                 Ok(Some(Delivery { message, delivered_before, receipt }))
             }
         }
@@ -115,12 +122,17 @@ impl Consumer for SimConsumer {
 struct SimReceipt {
     receipt: Box<dyn Receipt>,
     way: Way,
+    /// The task, if it is one.
+    delivered: Option<Message>,
 }
 
 #[async_trait]
 impl Receipt for SimReceipt {
     async fn ack(self: Box<Self>) -> Result<bool, QueueError> {
-        let Self { receipt, way } = *self;
+        let Self { receipt, way, delivered } = *self;
+        if let Some(message) = &delivered {
+            way.witness.sees_ack(way.actor.name(), message, way.clock.now());
+        }
         way.out().await;
         let fault = way.faults.delivery();
         way.note(format_args!("ack {fault:?}"));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fleet::state::{CoordinatorHeartbeat, Heartbeat, JobState, LocalState, Position, StateError};
+use proto::handles::Clock;
 use proto::id::{CoordinatorId, Id, JobId, Round, WorkerId};
 
 use super::Way;
@@ -61,6 +62,7 @@ impl JobState for SimState {
     }
 
     async fn append_report(&self, job: &JobId, report: Bytes) -> Result<(), StateError> {
+        self.way.actor.is_about_to("append_report");
         let fault = self.way.faults.state(true);
         self.way.note(format_args!("append_report {} bytes {fault:?}", report.len()));
         let (state, to) = (self.state.clone(), job.clone());
@@ -82,9 +84,13 @@ impl JobState for SimState {
             }
             _ => {}
         }
-        let answer = self.way.on_its_way(append(report)).await;
+        let answer = self.way.on_its_way(append(report.clone())).await;
         self.way.back().await;
-        if fault == Fault::LostAnswer { Err(unavailable()) } else { answer }
+        let answer = if fault == Fault::LostAnswer { Err(unavailable()) } else { answer };
+        if answer.is_ok() {
+            self.way.witness.sees_report(self.way.actor.name(), &report, self.way.clock.now());
+        }
+        answer
     }
 
     async fn read_reports(
@@ -116,6 +122,7 @@ impl JobState for SimState {
     }
 
     async fn add_known_blobs(&self, repository: &Id, blobs: &[u64]) -> Result<(), StateError> {
+        self.way.actor.is_about_to("add_known_blobs");
         self.way.note(format_args!("add_known_blobs {}", blobs.len()));
         self.call("add_known_blobs", self.state.add_known_blobs(repository, blobs)).await
     }
@@ -157,7 +164,11 @@ impl JobState for SimState {
     }
 
     async fn cancel_requested(&self, job: &JobId) -> Result<bool, StateError> {
-        self.call("cancel_requested", self.state.cancel_requested(job)).await
+        let answer = self.call("cancel_requested", self.state.cancel_requested(job)).await;
+        if matches!(answer, Ok(true)) {
+            self.way.witness.sees_cancel(job);
+        }
+        answer
     }
 
     async fn note_start(

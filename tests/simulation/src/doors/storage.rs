@@ -84,7 +84,7 @@ impl SimStorage {
                 self.way.out().await;
                 let (way, subject) = (self.way.clone(), name.to_owned());
                 self.way.later(after, async move {
-                    let answer = call.await;
+                    let answer = seen(&way, operation, &subject, call).await;
                     way.note(format_args!("{operation:?} {subject} late {:?}", kind_of(&answer)));
                 });
                 Err(unknown)
@@ -92,7 +92,7 @@ impl SimStorage {
             _ => {
                 let (way, subject) = (self.way.clone(), name.to_owned());
                 let noted = async move {
-                    let answer = call.await;
+                    let answer = seen(&way, operation, &subject, call).await;
                     way.note(format_args!("{operation:?} {subject} {:?} {fault:?}", kind_of(&answer)));
                     answer
                 };
@@ -107,6 +107,20 @@ impl SimStorage {
         self.way.back().await;
         answer
     }
+}
+
+/// Makes the call before the witness's eyes.
+async fn seen(
+    way: &Way,
+    operation: Operation,
+    name: &str,
+    call: impl Future<Output = Result<(), StorageError>>,
+) -> Result<(), StorageError> {
+    let answer = call.await;
+    if operation == Operation::Put && answer.is_ok() {
+        way.witness.sees_snapshot(name).await;
+    }
+    answer
 }
 
 fn kind_of<T>(answer: &Result<T, StorageError>) -> Option<StorageErrorKind> {

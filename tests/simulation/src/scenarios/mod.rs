@@ -1,4 +1,22 @@
 //! Ways to lose data, planted one by one (DESIGN 9).
+//!
+//! | plant | where |
+//! |---|---|
+//! | borrowed list dropped at takeover | `takeover`: `what_an_unsettled_report_borrows_is_not_forgotten` |
+//! | a job cancelled between upload and index while another borrows | `borrowing`: `who_lends_is_cancelled`, `who_lends_is_killed` |
+//! | prune between two jobs with a warm cache | `pruning`: `a_warm_cache_outlives_a_prune` |
+//! | lock removed, prune, resume | `pruning`: `a_job_goes_on_after_lock_and_packs_are_gone`, `a_cancelled_job_is_resumed_after_a_prune` |
+//! | a worker's root unmounted | `views`: `an_unmounted_root_is_left_to_the_other_worker`, `a_root_that_nobody_has_gives_no_snapshot` |
+//! | two file systems with equal inodes | `views`: `two_file_systems_with_equal_inodes_stay_two` |
+//! | rename-replace and in-place change between ranges | `ranges` |
+//! | a split task delivered twice with a file added | `messages`: `every_task_comes_twice_and_a_file_is_added` |
+//! | a planted report and a planted pack entry | `messages`: `reports_of_strangers_count_for_nothing`, `a_pack_that_is_not_what_is_reported_counts_for_nothing` |
+//! | a duplicate prepare after ranges | `sources`, files: `files_are_prepared_without_losing_content` |
+//! | coordinator stopped before a put, commit by another, prune, then woken | `takeover`: `stopped_before_*` |
+//! | FLUSHALL, then takeover | `takeover`: `the_job_state_is_lost_before_the_takeover` |
+//! | FLUSHALL in mid-job | `messages`: `the_job_state_is_lost_in_mid_job` |
+//! | one message silently dropped | `messages`: `a_message_that_is_dropped_is_missed` |
+//! | a worker killed between known blobs and report | `borrowing`: `a_worker_dies_between_known_blobs_and_report` |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +38,12 @@ use crate::oracle::{Audit, difference};
 use crate::reference::Reference;
 use crate::site::{Hired, Manner, Site, Started};
 
+mod borrowing;
+mod messages;
+mod pruning;
+mod ranges;
 mod takeover;
+mod views;
 
 /// Longer, in simulated time, nothing takes here.
 const PATIENCE: Duration = Duration::from_secs(4 * 3600);
@@ -34,14 +57,10 @@ struct Stage {
 
 impl Stage {
     async fn set(rates: Rates, budget: Budget) -> Self {
-        let tree = Arc::new(GeneratedTree::new());
-        for dir in 0..4 {
-            tree.directory(&format!("{ROOT}/dir{dir}"));
-            for file in 0..3 {
-                let content = Content::seeded(dir * 10 + file, 500 + file * 900);
-                tree.file(&format!("{ROOT}/dir{dir}/file{file}"), content);
-            }
-        }
+        Self::over(small_tree(), rates, budget).await
+    }
+
+    async fn over(tree: Arc<GeneratedTree>, rates: Rates, budget: Budget) -> Self {
         let manner = Manner { embedded: false, rates, is_printed: false };
         let site = Site::new(&Dice::new(7), tree, manner).await;
         site.renew_fleet().await;
@@ -51,6 +70,21 @@ impl Stage {
 
     async fn calm() -> Self {
         Self::set(Rates::default(), boundless()).await
+    }
+
+    /// Another worker of the fleet.
+    async fn hire(&self, host: &str) -> Hired {
+        self.site.hire(host, &[ROOT], 2, 0, None).await
+    }
+
+    /// Waits until so many packs are stored.
+    async fn until_packs(&self, count: usize) {
+        self.until("packs are there", || self.packs() >= count).await;
+    }
+
+    /// A backup from submission to snapshot.
+    async fn back_up(&self) -> BackupDone {
+        done(self.end(self.submit().await).await)
     }
 
     async fn submit(&self) -> Started {
@@ -126,9 +160,7 @@ impl Stage {
 
     /// Somebody forgets every snapshot, and prunes. Returns how many packs that removed.
     async fn forget_and_prune(&self) -> usize {
-        let snapshots: Vec<String> =
-            self.site.memory.content().into_keys().filter(|name| name.starts_with("snapshots/")).collect();
-        snapshots.iter().for_each(|name| self.site.memory.tamper(name, None));
+        self.site.forget_all();
         match self.site.prune().await {
             Pruned::Removed(packs) => packs,
             Pruned::Refused => panic!("the prune was refused"),
@@ -137,6 +169,7 @@ impl Stage {
 
     /// Nothing in the repository names what is not there, and no lock is left.
     async fn assert_undamaged(&self) -> Audit {
+        self.site.witness.judge(false).unwrap();
         let mut audit = Audit::of(&self.site).await.unwrap();
         let snapshots: Vec<_> = audit.snapshots.keys().copied().collect();
         for snapshot in snapshots {
@@ -145,6 +178,24 @@ impl Stage {
         assert_eq!(audit.locks().await, []);
         audit
     }
+}
+
+/// Twelve small files in four directories.
+fn small_tree() -> Arc<GeneratedTree> {
+    let tree = Arc::new(GeneratedTree::new());
+    for dir in 0..4 {
+        tree.directory(&format!("{ROOT}/dir{dir}"));
+        for file in 0..3 {
+            let content = Content::seeded(dir * 10 + file, 500 + file * 900);
+            tree.file(&format!("{ROOT}/dir{dir}/file{file}"), content);
+        }
+    }
+    tree
+}
+
+/// As small tasks as there can be.
+fn crumbs() -> Budget {
+    Budget { changed_entries: 1, entries: 2, bytes: 500, ..boundless() }
 }
 
 #[track_caller]

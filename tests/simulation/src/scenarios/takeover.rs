@@ -2,11 +2,6 @@
 
 use super::*;
 
-/// As small tasks as there can be.
-fn crumbs() -> Budget {
-    Budget { changed_entries: 1, entries: 2, bytes: 500, ..boundless() }
-}
-
 /// Longer than any takeover takes, and shorter than what costs the lock.
 const NAP: Duration = Duration::from_secs(15 * 60);
 /// So long that the lock is lost by age.
