@@ -61,7 +61,13 @@ async fn report_pack(site: &Site, job: &JobId, pack: Id, size: u64) {
     let repository = site.bare_repository().await;
     let id = repository.id();
     let key = MessageKey::derive(&*repository.master_key().material(), &id);
-    let body = Report::Pack(PackReport { pack, size, header_bytes: 69, worker: WorkerId::new("liar").unwrap() });
+    let body = Report::Pack(PackReport {
+        pack,
+        size,
+        header_bytes: 69,
+        worker: WorkerId::new("liar").unwrap(),
+        group_commit: 0,
+    });
     let expires_at = site.clock.now().plus(Duration::from_secs(3600));
     let envelope = Envelope { minor: SCHEMA_MINOR, repository: id, job: job.clone(), expires_at, body };
     site.fleet().state.append_report(job, envelope.seal(&key).unwrap().into()).await.unwrap();
