@@ -124,16 +124,18 @@ impl State {
     /// A file system that nobody has mounted any more: nobody is asked for it again.
     fn believe_unmounted(&mut self, refusal: &NotMyView) {
         let path = &refusal.path;
-        if self.devices.remove(path).is_some() || refusal.mount {
+        let was_mounted = self.devices.remove(path).is_some() || refusal.mount;
+        self.mounted.remove(path);
+        if !self.unmounted.insert(path.clone()) {
+            return; // several tasks may be refused for one file system: it is missing once
+        }
+        if was_mounted {
             let message =
                 "what was mounted here is mounted on no worker any more: what is there now is backed up".to_owned();
             self.counts.unreadable += 1;
             self.note_problems(vec![Problem { kind: ProblemKind::Unreadable, path: path.clone(), message }]);
         }
-        self.mounted.remove(path);
-        if self.unmounted.insert(path.clone()) {
-            self.change_facts();
-        }
+        self.change_facts();
     }
 
     /// The targets look different from the parent's, or nobody has seen them yet: two that agree are believed,

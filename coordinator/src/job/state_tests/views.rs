@@ -63,6 +63,22 @@ fn a_scope_that_all_see_otherwise_is_believed() {
     assert!(matches!(&again.work, Work::Archive(work) if work.view.is_none()));
 }
 
+/// Many scopes may lie on one file system that went away.
+#[test]
+fn a_file_system_that_went_away_is_missing_once() {
+    let mut job = Job::with(|settings| settings.registry_complete = true);
+    job.see(&["w1"]);
+    job.apply(Event::Started);
+    let root = job.last();
+    job.finish(&root, vec![dir("data", "/data", vec![slice("a", "b"), slice("c", "d")])]);
+    let tasks = job.published.split_off(1);
+    let gone = NotMyView { path: name("/data/mnt"), mount: true, ..refusal(false, &[]) };
+    for task in &tasks {
+        refuse(&mut job, task, "w1", gone.clone());
+    }
+    assert_eq!((tasks.len(), job.state.counts().unreadable), (2, 1));
+}
+
 #[test]
 fn a_data_set_that_all_see_otherwise_ends_the_job() {
     let (mut job, task) = two_workers();
