@@ -109,7 +109,7 @@ fn unit(runner: Runner, metadata: &Metadata, arguments: &[&str]) -> Result<(), F
     let mut words = runner.words("unit");
     words.extend(["--workspace", "--exclude", "tests"]);
     words.extend(arguments);
-    let tools = services::provide_restic()?;
+    let tools = services::provide_for_unit_tests()?;
     run(cargo(metadata.workspace_root.as_std_path(), &words).env("LONGSHORE_RESTIC", &tools.restic))
 }
 

@@ -33,8 +33,9 @@ pub(crate) struct Tools {
     pub(crate) restic: PathBuf,
 }
 
-/// Stock restic alone: some unit tests ask it.
-pub(crate) fn provide_restic() -> Result<Tools, Failure> {
+/// What unit tests need: some ask stock restic, some set attributes with the file system's own tools.
+pub(crate) fn provide_for_unit_tests() -> Result<Tools, Failure> {
+    packages::provide()?;
     restic::provide()?;
     restic::find().map(|restic| Tools { restic: restic.path }).ok_or_else(restic::missing)
 }
