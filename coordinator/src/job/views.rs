@@ -93,7 +93,12 @@ impl State {
         if !self.registry_is_complete() {
             return; // decided when the next heartbeats are in
         }
-        let Some((_, refusal)) = task.refusals.refused.last().cloned() else { return };
+        if self.forgive(id) {
+            return self.republish(id);
+        }
+        let Some((_, refusal)) = self.tasks.get(&id).and_then(|task| task.refusals.refused.last()).cloned() else {
+            return;
+        };
         if is_root {
             return self.believe_root_without(id, refusal);
         }
@@ -210,6 +215,16 @@ impl State {
             }
         }
         self.republish(id);
+    }
+
+    /// Lets those do a task who shall leave it to others and did not refuse it: of them one may see what all others do
+    /// not. Whether there are any.
+    fn forgive(&mut self, id: Id) -> bool {
+        let Some(task) = self.tasks.get_mut(&id) else { return false };
+        let avoided = std::mem::take(&mut task.refusals.avoided);
+        let refused = &task.refusals.refused;
+        let may = |worker: &WorkerId| !refused.iter().any(|(other, _)| other == worker);
+        avoided.iter().any(|worker| self.workers.live.contains(worker) && may(worker))
     }
 
     /// Tasks that only one worker could not do go back to it when no other lives.

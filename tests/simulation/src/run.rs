@@ -377,7 +377,8 @@ fn check_counts(done: &BackupDone, reference: &Reference) -> Result<(), String> 
         ("unreadable entries", found.unreadable, expected.unreadable),
     ] {
         if found != expected {
-            return Err(format!("the job counted {found} {what}, there are {expected}"));
+            let problems = &done.problems;
+            return Err(format!("the job counted {found} {what}, there are {expected}; it lists {problems:#?}"));
         }
     }
     Ok(())

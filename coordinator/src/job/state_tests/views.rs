@@ -244,6 +244,20 @@ fn a_data_set_that_moved_for_one_worker_is_left_to_the_other() {
     );
 }
 
+/// Who could not read it may still be the only one who has the file system mounted.
+#[test]
+fn who_asked_for_a_second_opinion_is_asked_again_before_a_refusal_is_believed() {
+    let (mut job, task) = two_workers();
+    job.finish(&task, vec![second_opinion("a")]);
+    let asked = job.last();
+    let gone = NotMyView { path: name("/data/mnt"), mount: true, ..refusal(false, &[]) };
+    refuse(&mut job, &asked, "w2", gone.clone());
+    assert_eq!((job.last().task, job.last().refused_by), (asked.task, vec![worker("w2")]));
+    assert_eq!(job.state.counts().unreadable, 0);
+    refuse(&mut job, &asked, "w1", gone);
+    assert_eq!(job.state.counts().unreadable, 1, "now both have said so");
+}
+
 #[test]
 fn a_second_opinion_is_asked_of_another_worker_while_there_is_one() {
     let (mut job, task) = two_workers();
