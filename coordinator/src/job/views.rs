@@ -39,6 +39,9 @@ impl Refusals {
 /// Whether the root task expects just that already.
 fn is_expected(work: &Work, seen: &[(RawName, Option<View>)]) -> bool {
     let Work::Archive(archive) = work else { return false };
+    if seen.is_empty() {
+        return false;
+    }
     let seen = seen.iter().filter_map(|(place, view)| view.map(|view| (place.clone(), view)));
     seen.eq(archive.expected_targets.iter().cloned())
 }
@@ -57,6 +60,10 @@ impl State {
     pub(super) fn refuse(&mut self, id: Id, worker: WorkerId, refusal: NotMyView) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         if task.refusals.refused.iter().any(|(other, _)| *other == worker) {
+            return;
+        }
+        // The same publication may be delivered twice: then this is said of what was expected before.
+        if task.place == Place::Root && refusal.target_root && is_expected(&task.work, &refusal.targets_seen) {
             return;
         }
         task.refusals.refused.push((worker, refusal));

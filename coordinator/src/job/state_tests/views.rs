@@ -141,16 +141,37 @@ fn every_file_system_that_anybody_has_is_asked_for() {
     let mut job = Job::with(|_| {});
     job.see(&["w1", "w2"]);
     job.apply(Event::Started);
+    let first = [("/data", 1), ("/data/one", 2)];
+    let second = [("/data", 1), ("/data/two", 3)];
     let root = job.last();
-    refuse(&mut job, &root, "w1", refusal(true, &[("/data", 1)]));
-    refuse(&mut job, &root, "w2", refusal(true, &[("/data", 1), ("/data/mnt", 2)]));
+    refuse(&mut job, &root, "w1", refusal(true, &first));
+    refuse(&mut job, &root, "w2", refusal(true, &second));
     job.later(30);
     job.see(&["w1", "w2"]);
-    assert_eq!(expected_targets(&job.last()), [(name("/data"), view(1)), (name("/data/mnt"), view(2))]);
+    let all = [(name("/data"), view(1)), (name("/data/one"), view(2)), (name("/data/two"), view(3))];
+    assert_eq!(expected_targets(&job.last()), all);
+    let root = job.last();
+    refuse(&mut job, &root, "w1", refusal(true, &first));
+    let effects = refuse(&mut job, &root, "w2", refusal(true, &second));
+    assert!(reason(&effects).contains("different data"), "once is enough");
+}
+
+/// An acknowledgement that was lost brings the old publication again, and with it the old expectation.
+#[test]
+fn a_refusal_of_what_was_expected_before_is_no_refusal() {
+    let mut job = Job::with(|settings| {
+        (settings.registry_complete, settings.expected_targets) = (true, vec![(name("/data"), view(9))]);
+    });
+    job.see(&["w1"]);
+    job.apply(Event::Started);
     let root = job.last();
     refuse(&mut job, &root, "w1", refusal(true, &[("/data", 1)]));
-    let effects = refuse(&mut job, &root, "w2", refusal(true, &[("/data", 1), ("/data/mnt", 2)]));
-    assert!(reason(&effects).contains("different data"), "once is enough");
+    let count = job.published.len();
+    assert!(refuse(&mut job, &root, "w1", refusal(true, &[("/data", 1)])).is_empty());
+    assert_eq!(job.published.len(), count, "what is expected now is in the queue");
+    let again = job.last();
+    job.finish(&again, vec![dir("data", "/data", vec![open(&["a"])])]);
+    assert!(!job.state.has_ended());
 }
 
 #[test]
