@@ -19,6 +19,8 @@ pub const PLAIN_MARK: &[u8] = b"this text must never be stored as it is";
 
 /// What is said of a pack that an index names.
 pub const PACK_GONE: &str = "which is not there";
+/// What the repository says of a blob that no index names.
+pub const BLOB_GONE: &str = "is in no pack that the index knows";
 
 /// A snapshot as a plain list.
 #[derive(Clone, Debug, PartialEq, Eq)]

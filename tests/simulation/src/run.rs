@@ -18,7 +18,7 @@ use crate::actor::Actor;
 use crate::data::{Data, ROOT, request};
 use crate::dice::Dice;
 use crate::faults::Rates;
-use crate::oracle::{Audit, PACK_GONE, difference};
+use crate::oracle::{Audit, BLOB_GONE, PACK_GONE, difference};
 use crate::plan::Plan;
 use crate::reference::Reference;
 use crate::site::{Manner, Site, Started};
@@ -66,7 +66,7 @@ pub async fn run(seed: u64, is_printed: bool) -> Result<Summary, String> {
     for round in 0..run.plan.rounds {
         match run.clone().round(round).await {
             Ok(()) => {}
-            Err(wrong) if wrong.ends_with(PACK_GONE) && run.plan.prunes_in_the_window() => {
+            Err(wrong) if is_of_a_prune(&wrong) && run.plan.prunes_in_the_window() => {
                 run.site.note(format_args!("{wrong}: pruned while the lock was taken away"));
                 break;
             }
@@ -81,6 +81,11 @@ pub async fn run(seed: u64, is_printed: bool) -> Result<Summary, String> {
         snapshots: state.snapshots.len(),
         failures: state.failures,
     })
+}
+
+/// Whether it is what a prune leaves behind that did not see a snapshot or an index file which was being put.
+fn is_of_a_prune(wrong: &str) -> bool {
+    [PACK_GONE, BLOB_GONE].into_iter().any(|gone| wrong.ends_with(gone))
 }
 
 /// A seed that runs.
