@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proto::handles::UnixTime;
 use proto::id::{CoordinatorId, Id, JobId, WorkerId};
 
-use super::{CoordinatorHeartbeat, Heartbeat, JobState, Position};
+use super::{CoordinatorHeartbeat, DOCUMENT_BYTES_MAX, Heartbeat, JOBS_NOTED_MAX, JobState, Position, StateError};
 
 /// Runs the whole suite.
 pub async fn run<S: JobState>(make: impl Fn() -> S) {
@@ -19,6 +19,9 @@ pub async fn run<S: JobState>(make: impl Fn() -> S) {
     registers_coordinators(&make()).await;
     remembers_cancel(&make()).await;
     counts_starts_by_worker(&make()).await;
+    keeps_the_document_of_a_job(&make()).await;
+    lists_the_newest_jobs(&make()).await;
+    remembers_drain_requests(&make()).await;
 }
 
 fn job(name: &str) -> JobId {
@@ -90,6 +93,12 @@ async fn registers_workers<S: JobState>(state: &S) {
         holds: vec![(Id::of(b"task"), 0)],
         draining: false,
         said_at: UnixTime::from_seconds(1),
+        repository: Id::of(b"repository"),
+        version: "1.2.3".to_owned(),
+        busy: 1,
+        roots: vec![b"/data/\xff".to_vec().into()],
+        restore_roots: vec![b"/restored".to_vec().into()],
+        host: "h".to_owned(),
     };
     state.heartbeat(&heartbeat).await.expect("heartbeat");
     assert_eq!(state.workers().await.expect("workers"), [heartbeat]);
@@ -102,6 +111,9 @@ async fn registers_coordinators<S: JobState>(state: &S) {
         coordinator: CoordinatorId::new(name).expect("a coordinator id"),
         leads: leads.iter().map(|name| job(name)).collect(),
         said_at: UnixTime::from_seconds(1),
+        repository: Id::of(b"repository"),
+        version: "1.2.3".to_owned(),
+        pools: vec!["p".to_owned()],
     };
     assert!(state.coordinators().await.expect("coordinators").is_empty());
     state.coordinator_heartbeat(&heartbeat("c1", &["j", "k"])).await.expect("heartbeat");
@@ -129,4 +141,41 @@ async fn counts_starts_by_worker<S: JobState>(state: &S) {
     assert!(state.note_start(&job, &task, 1, &worker("w2")).await.expect("start").is_empty(), "another round");
     state.take_back_start(&job, &task, 0, &worker("w1")).await.expect("back");
     assert!(state.note_start(&job, &task, 0, &worker("w2")).await.expect("start").is_empty());
+}
+
+async fn keeps_the_document_of_a_job<S: JobState>(state: &S) {
+    assert_eq!(state.job_state(&job("j")).await.expect("document"), None);
+    for text in ["first", "last"] {
+        state.put_job_state(&job("j"), Bytes::from_static(text.as_bytes())).await.expect("put");
+    }
+    state.open_job(&job("j"), 7).await.expect("open");
+    state.close_job(&job("j")).await.expect("close");
+    assert_eq!(state.job_state(&job("j")).await.expect("document").as_deref(), Some(&b"last"[..]));
+    assert_eq!(state.job_state(&job("k")).await.expect("document"), None);
+    let error = state.put_job_state(&job("j"), vec![0; DOCUMENT_BYTES_MAX + 1].into()).await.expect_err("too long");
+    assert!(matches!(error, StateError::TooLong { .. }), "{error}");
+    state.put_job_state(&job("j"), vec![1; DOCUMENT_BYTES_MAX].into()).await.expect("the longest");
+    assert_eq!(state.job_state(&job("j")).await.expect("document").map(|bytes| bytes.len()), Some(DOCUMENT_BYTES_MAX));
+}
+
+async fn lists_the_newest_jobs<S: JobState>(state: &S) {
+    let (one, two) = (Id::of(b"one"), Id::of(b"two"));
+    assert!(state.jobs(&one).await.expect("jobs").is_empty());
+    for number in [2, 0, 1, 2] {
+        state.note_job(&one, &job(&format!("{number:04}"))).await.expect("note");
+    }
+    assert_eq!(state.jobs(&one).await.expect("jobs"), [job("0000"), job("0001"), job("0002")], "the newest last");
+    assert!(state.jobs(&two).await.expect("jobs").is_empty());
+    for number in 3..JOBS_NOTED_MAX + 2 {
+        state.note_job(&one, &job(&format!("{number:04}"))).await.expect("note");
+    }
+    let jobs = state.jobs(&one).await.expect("jobs");
+    assert_eq!((jobs.len(), &jobs[0]), (JOBS_NOTED_MAX, &job("0002")), "the oldest are forgotten");
+}
+
+async fn remembers_drain_requests<S: JobState>(state: &S) {
+    assert!(!state.drain_requested(&worker("w1")).await.expect("drain"));
+    state.request_drain(&worker("w1")).await.expect("drain");
+    assert!(state.drain_requested(&worker("w1")).await.expect("drain"));
+    assert!(!state.drain_requested(&worker("w2")).await.expect("drain"));
 }
