@@ -19,8 +19,10 @@ use serde::{Deserialize, Serialize};
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 mod local;
+mod redis;
 
 pub use local::LocalState;
+pub use self::redis::RedisState;
 
 /// A place in a job's report stream. The default is before the first report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
