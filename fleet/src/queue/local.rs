@@ -108,16 +108,6 @@ impl Queues {
     }
 }
 
-impl Inbox {
-    fn address(&self) -> Address {
-        match self {
-            Self::Tasks(route) => Address::Tasks(route.clone()),
-            Self::Jobs => Address::Jobs,
-            Self::Notices => Address::DeadTasks,
-        }
-    }
-}
-
 #[async_trait]
 impl TaskQueue for LocalQueue {
     async fn declare(&self, route: &Route) -> Result<(), QueueError> {
