@@ -12,11 +12,8 @@ use tokio::sync::Notify;
 
 use super::{
     COORDINATOR_GONE_AFTER, CoordinatorHeartbeat, DOCUMENT_BYTES_MAX, DOCUMENT_LIVES, DRAIN_REQUEST_LIVES, Heartbeat,
-    JOBS_NOTED_MAX, JobState, Position, StateError, WORKER_GONE_AFTER,
+    JOBS_NOTED_MAX, JobState, Position, REPORTS_MAX, StateError, WORKER_GONE_AFTER,
 };
-
-/// A job's report stream takes no more than this; workers wait.
-const REPORTS_MAX: usize = 20_000;
 
 /// State in memory. Clones share it.
 #[derive(Clone)]
@@ -280,7 +277,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn keeps_the_contract() {
-        super::super::contract::run(|| LocalState::new(Arc::new(SystemClock::new()))).await;
+        super::super::contract::run(async || LocalState::new(Arc::new(SystemClock::new()))).await;
     }
 
     #[tokio::test]

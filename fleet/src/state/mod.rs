@@ -21,8 +21,8 @@ pub mod contract;
 mod local;
 mod redis;
 
-pub use local::LocalState;
 pub use self::redis::RedisState;
+pub use local::LocalState;
 
 /// A place in a job's report stream. The default is before the first report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -89,6 +89,8 @@ pub struct CoordinatorHeartbeat {
 /// Coordinators whose last heartbeat is older are gone; others may take over what they led.
 pub const COORDINATOR_GONE_AFTER: Duration = Duration::from_secs(30);
 
+/// A job's report stream takes no more than this; workers wait.
+pub const REPORTS_MAX: usize = 20_000;
 /// A job's document for those who follow it is no longer than this.
 pub const DOCUMENT_BYTES_MAX: usize = 256 << 10;
 /// And lives so long, whether or not the job was closed.

@@ -108,10 +108,13 @@ impl RabbitQueue {
 
 impl Inner {
     /// Asks the broker, on the connection that consumes.
-    async fn ask<T>(&self, ask: impl AsyncAsk<T>) -> Result<T, Trouble> {
+    async fn ask<T, F>(&self, ask: impl FnOnce(Live) -> F) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
         let live = self.consuming.live()?;
         let late = Trouble::Unavailable(format!("no answer within {CALL_LIMIT:?}"));
-        within(CALL_LIMIT, ask.ask(live)).await.unwrap_or(Err(late))
+        within(CALL_LIMIT, ask(live)).await.unwrap_or(Err(late))
     }
 
     /// Declares what `inbox` reads, if this process declared it before: somebody deleted it.
@@ -127,21 +130,6 @@ impl Inner {
     async fn open(&self, inbox: &Inbox) -> Result<RabbitConsumer, Trouble> {
         let (place, inbox) = (self.place.clone(), inbox.clone());
         self.ask(move |live: Live| async move { RabbitConsumer::open(&live, &inbox, place).await }).await
-    }
-}
-
-/// Something to do with a connection.
-trait AsyncAsk<T> {
-    fn ask(self, live: Live) -> impl Future<Output = Result<T, Trouble>> + Send;
-}
-
-impl<T, F, A> AsyncAsk<T> for A
-where
-    A: FnOnce(Live) -> F,
-    F: Future<Output = Result<T, Trouble>> + Send,
-{
-    fn ask(self, live: Live) -> impl Future<Output = Result<T, Trouble>> + Send {
-        self(live)
     }
 }
 

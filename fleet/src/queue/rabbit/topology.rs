@@ -114,11 +114,9 @@ async fn declare_fixed(channel: &Channel) -> Result<(), Trouble> {
     exchange(channel, RETRY_EXCHANGE, ExchangeKind::Headers).await?;
     exchange(channel, DEAD_EXCHANGE, ExchangeKind::Direct).await?;
 
-    for (name, key) in [
-        (DEAD_TASKS_QUEUE, DEAD_TASKS_KEY),
-        (DEAD_JOBS_QUEUE, DEAD_JOBS_KEY),
-        (DEAD_NOTICES_QUEUE, DEAD_TASKS_KEY),
-    ] {
+    for (name, key) in
+        [(DEAD_TASKS_QUEUE, DEAD_TASKS_KEY), (DEAD_JOBS_QUEUE, DEAD_JOBS_KEY), (DEAD_NOTICES_QUEUE, DEAD_TASKS_KEY)]
+    {
         queue(channel, name, dead_arguments(name)).await?;
         bind(channel, name, DEAD_EXCHANGE, key, FieldTable::default()).await?;
     }

@@ -26,7 +26,8 @@ pub(super) fn properties(
     user: Option<&ShortString>,
 ) -> BasicProperties {
     let is_job = matches!(address, Address::Jobs | Address::DeadJobs);
-    let (content_type, kind) = if is_job { ("application/json", "job.submit") } else { ("application/msgpack", "task") };
+    let (content_type, kind) =
+        if is_job { ("application/json", "job.submit") } else { ("application/msgpack", "task") };
     let outline = if is_job { None } else { Outline::read(&message.body) };
     let job = outline.as_ref().map(|outline| outline.job.as_str()).or(is_job.then_some(message.subject.as_str()));
     let round = outline.as_ref().and_then(|outline| outline.body.round);
@@ -124,7 +125,12 @@ mod tests {
     use crate::queue::{Delay, Route};
 
     fn sent() -> Message {
-        Message { body: Bytes::from_static(b"body"), attempt: 3, last_error: Some("e".to_owned()), subject: "t".to_owned() }
+        Message {
+            body: Bytes::from_static(b"body"),
+            attempt: 3,
+            last_error: Some("e".to_owned()),
+            subject: "t".to_owned(),
+        }
     }
 
     #[test]

@@ -37,13 +37,11 @@ use self::readers::{Place, Readers, reports};
 use self::scripts::{APPEND, LIST_REGISTRY, NOTE_START, TAKE_BACK_START};
 use super::{
     COORDINATOR_GONE_AFTER, CoordinatorHeartbeat, DOCUMENT_BYTES_MAX, DOCUMENT_LIVES, DRAIN_REQUEST_LIVES, Heartbeat,
-    JOBS_NOTED_MAX, JobState, Position, StateError, WORKER_GONE_AFTER,
+    JOBS_NOTED_MAX, JobState, Position, REPORTS_MAX, StateError, WORKER_GONE_AFTER,
 };
 use crate::clock::SystemClock;
 use crate::service::Service;
 
-/// A job's report stream takes no more than this; workers wait.
-const REPORTS_MAX: usize = 20_000;
 /// State of a job that nobody touched for so long is of no use: its tasks have expired.
 const JOB_LIVES: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The list of a repository's jobs is kept a little longer than their records.
