@@ -60,15 +60,16 @@ async fn gives_back_what_is_dropped<Q: TaskQueue>(queue: &Q) {
     let mut consumer = queue.consume(&inbox).await.expect("consume again");
     let delivery = consumer.next().await.expect("next").expect("the same again");
     assert_eq!(delivery.message, message("one"));
-    assert_eq!(delivery.delivered_before, 1);
+    assert!(delivery.delivered_before >= 1, "one that its consumer had and nobody took counts, too");
 }
 
 async fn gives_up_after_the_limit<Q: TaskQueue>(queue: &Q) {
     let (address, inbox) = declared(queue, "a").await;
     queue.publish(&address, message("poison")).await.expect("publish");
-    for _ in 0..DELIVERIES_MAX {
-        let mut consumer = queue.consume(&inbox).await.expect("consume");
-        drop(consumer.next().await.expect("next").expect("a delivery"));
+    let mut consumer = queue.consume(&inbox).await.expect("consume");
+    for before in 0..DELIVERIES_MAX {
+        let delivery = consumer.next().await.expect("next").expect("a delivery");
+        assert_eq!(delivery.delivered_before, before);
     }
     let mut notices = queue.consume(&Inbox::Notices).await.expect("notices");
     let notice = notices.next().await.expect("next").expect("a notice");

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
 use lapin::types::FieldTable;
 use lapin::{Acker, Channel};
 
@@ -29,8 +29,7 @@ const ACK_LIMIT: Duration = Duration::from_secs(10);
 /// Reads one inbox.
 pub(super) struct RabbitConsumer {
     stream: lapin::Consumer,
-    /// Dropped last: it closes.
-    _channel: Channel,
+    channel: Channel,
     place: String,
     address: Address,
 }
@@ -42,7 +41,22 @@ impl RabbitConsumer {
         channel.basic_qos(1, BasicQosOptions::default()).await?;
         let (queue, options) = (queue_of(inbox).into(), BasicConsumeOptions::default());
         let stream = channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
-        Ok(Self { stream, _channel: channel, place, address: inbox.address() })
+        Ok(Self { stream, channel, place, address: inbox.address() })
+    }
+}
+
+impl Drop for RabbitConsumer {
+    /// In order, and to its end: the client would close the channel before the answer to its cancellation came, take that
+    /// answer for an error, and close the connection with every other consumer.
+    fn drop(&mut self) {
+        let (stream, channel) = (self.stream.clone(), self.channel.clone());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let _ = channel.basic_cancel(stream.tag(), BasicCancelOptions::default()).await;
+                let _ = channel.close(200, "OK".into()).await;
+                drop(stream);
+            });
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 //! too.
 //!
 //! # Cancellation and crash
-//! See `consume.rs` for what becomes of deliveries. A publication that is dropped may still arrive.
+//! See `consume.rs` for what becomes of deliveries. Calls that are dropped go on to their end: a publication still arrives.
 //!
 //! # What may leak
 //! Bodies, and what `wire.rs` copies from them, are readable for whoever may read the queues. The password of the address
@@ -108,13 +108,21 @@ impl RabbitQueue {
 
 impl Inner {
     /// Asks the broker, on the connection that consumes.
-    async fn ask<T, F>(&self, ask: impl FnOnce(Live) -> F) -> Result<T, Trouble>
+    async fn ask<T: Send + 'static, F>(&self, ask: impl FnOnce(Live) -> F) -> Result<T, Trouble>
     where
-        F: Future<Output = Result<T, Trouble>>,
+        F: Future<Output = Result<T, Trouble>> + Send + 'static,
     {
-        let live = self.consuming.live()?;
-        let late = Trouble::Unavailable(format!("no answer within {CALL_LIMIT:?}"));
-        within(CALL_LIMIT, ask(live)).await.unwrap_or(Err(late))
+        let asked = ask(self.consuming.live()?);
+        to_its_end(async move {
+            let late = || Err(Trouble::Unavailable(format!("no answer within {CALL_LIMIT:?}")));
+            within(CALL_LIMIT, asked).await.unwrap_or_else(late)
+        })
+        .await
+    }
+
+    async fn publish(self: &Arc<Self>, address: &Address, message: &Message) -> Result<(), Trouble> {
+        let (inner, address, message) = (self.clone(), address.clone(), message.clone());
+        to_its_end(async move { inner.publisher.publish(&address, &address.target(), &message).await }).await
     }
 
     /// Declares what `inbox` reads, if this process declared it before: somebody deleted it.
@@ -123,14 +131,23 @@ impl Inner {
             return Ok(false);
         }
         let topology = self.topology.clone();
-        self.ask(move |live: Live| async move { topology.declare_all(&live.connection).await }).await?;
+        self.ask(|live| async move { topology.declare_all(&live.connection).await }).await?;
         Ok(true)
     }
 
     async fn open(&self, inbox: &Inbox) -> Result<RabbitConsumer, Trouble> {
         let (place, inbox) = (self.place.clone(), inbox.clone());
-        self.ask(move |live: Live| async move { RabbitConsumer::open(&live, &inbox, place).await }).await
+        self.ask(|live| async move { RabbitConsumer::open(&live, &inbox, place).await }).await
     }
+}
+
+/// Does `work` to its end, whether or not anybody waits for it: a channel that goes away while it has asked something
+/// takes its whole connection with it.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Trouble>> + Send + 'static,
+) -> Result<T, Trouble> {
+    let broke = |_| Err(Trouble::Unavailable("the call broke".to_owned()));
+    tokio::spawn(work).await.unwrap_or_else(broke)
 }
 
 impl Address {
@@ -163,7 +180,7 @@ impl TaskQueue for RabbitQueue {
             return Err(QueueError::Unroutable { address });
         }
         let (topology, of) = (self.inner.topology.clone(), route.clone());
-        let declared = self.inner.ask(move |live: Live| async move { topology.declare(&live.connection, &of).await });
+        let declared = self.inner.ask(|live| async move { topology.declare(&live.connection, &of).await });
         declared.await.map_err(|trouble| trouble.at(&self.inner.place, &address))
     }
 
@@ -171,14 +188,14 @@ impl TaskQueue for RabbitQueue {
         if message.body.len() > MESSAGE_BYTES_MAX {
             return Err(QueueError::TooLong { bytes: message.body.len() });
         }
-        let (inner, target) = (&self.inner, address.target());
+        let inner = &self.inner;
         if matches!(address, Address::Later(..)) && !inner.topology.has(&address.inbox()) {
             // It would find a queue of delay, and never leave it.
             self.waiting(&address.inbox()).await?;
         }
-        let published = match inner.publisher.publish(address, &target, &message).await {
+        let published = match inner.publish(address, &message).await {
             Err(Trouble::Missing) => match inner.declare_again(&address.inbox()).await {
-                Ok(true) => inner.publisher.publish(address, &target, &message).await,
+                Ok(true) => inner.publish(address, &message).await,
                 Ok(false) => Err(Trouble::Missing),
                 Err(trouble) => Err(trouble),
             },
@@ -204,7 +221,7 @@ impl TaskQueue for RabbitQueue {
 
     async fn waiting(&self, inbox: &Inbox) -> Result<u64, QueueError> {
         let queue = queue_of(inbox);
-        let looked = self.inner.ask(move |live: Live| async move {
+        let looked = self.inner.ask(|live| async move {
             let channel = live.connection.create_channel().await?;
             let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
             let queue = channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await?;
