@@ -3,6 +3,7 @@
 
 mod queue;
 mod queue_faults;
+mod real_run;
 mod secure;
 mod state;
 mod state_faults;
