@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+/// What a log must not go beyond, as directives of a filter, whatever its user asks for: the client of RabbitMQ traces its
+/// login with the password, and warns of each returned message with the whole of it.
+pub const LOG_LIMITS: &[&str] = &["lapin=error"];
+
 /// Address and trust of a service.
 #[derive(Clone)]
 pub struct Service {

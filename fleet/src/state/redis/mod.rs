@@ -173,13 +173,16 @@ impl JobState for RedisState {
     ) -> Result<Vec<(Position, Bytes)>, StateError> {
         let deadline = self.clock.monotonic() + wait;
         let place = Place { key: self.keys.reports(job), after: after.clone(), limit };
-        let mut read = reports(self.link.ask::<Option<StreamReadReply>>(place.read()).await?);
+        if wait.is_zero() {
+            return Ok(reports(self.link.ask::<Option<StreamReadReply>>(place.read()).await?));
+        }
         loop {
+            // Even if there is something to read: a long answer must not hold up everything else.
             let left = deadline.saturating_sub(self.clock.monotonic());
-            if !read.is_empty() || left.is_zero() {
+            let read = self.readers.wait(job, &place, left).await?;
+            if !read.is_empty() || self.clock.monotonic() >= deadline {
                 return Ok(read);
             }
-            read = self.readers.wait(job, &place, left).await?;
         }
     }
 
