@@ -7,6 +7,9 @@
 //! Every call ends within two seconds ([`read_reports`](JobState::read_reports) that much after its wait), and may have
 //! had its effect when it fails. A report may be appended twice.
 //!
+//! No call is a transaction (`MULTI`): each of its commands may be done without the others, and the client cannot read the
+//! answer of a server that refuses one (redis-rs 1.8.1 counts below zero). What must be done at once is a script.
+//!
 //! # Order
 //! Reports are the entries of a stream; a place in it is the entry's id, which the server draws from its clock. After a
 //! loss a new stream may begin behind the old one: who sees the generation gone reads from the start.
@@ -74,7 +77,6 @@ impl RedisState {
 
     async fn say(&self, index: String, prefix: &str, id: &str, heartbeat: Vec<u8>, gone_after: Duration) -> Done {
         let mut say = redis::pipe();
-        say.atomic();
         say.cmd("SET").arg(format!("{prefix}{id}")).arg(heartbeat).arg("EX").arg(gone_after.as_secs());
         say.cmd("SADD").arg(&index).arg(id);
         say.cmd("EXPIRE").arg(index).arg(REGISTRY_LIVES.as_secs());
@@ -83,7 +85,6 @@ impl RedisState {
 
     async fn leave(&self, index: String, prefix: &str, id: &str) -> Done {
         let mut leave = redis::pipe();
-        leave.atomic();
         leave.cmd("DEL").arg(format!("{prefix}{id}"));
         leave.cmd("SREM").arg(index).arg(id);
         self.link.ask::<()>(leave).await
@@ -134,11 +135,11 @@ impl JobState for RedisState {
     async fn open_job(&self, job: &JobId, generation: u64) -> Result<u64, StateError> {
         let key = self.keys.generation(job);
         let mut open = redis::pipe();
-        open.atomic();
         open.cmd("SET").arg(&key).arg(generation).arg("NX").arg("EX").arg(JOB_LIVES.as_secs()).ignore();
         open.cmd("GET").arg(&key);
-        let (found,): (u64,) = self.link.ask(open).await?;
-        Ok(found)
+        let (found,): (Option<u64>,) = self.link.ask(open).await?;
+        let lost = || StateError::Unavailable { message: "the job state was lost at this moment".to_owned() };
+        found.ok_or_else(lost)
     }
 
     async fn generation(&self, job: &JobId) -> Result<Option<u64>, StateError> {
@@ -278,7 +279,6 @@ impl JobState for RedisState {
     async fn note_job(&self, repository: &Id, job: &JobId) -> Result<(), StateError> {
         let key = self.keys.jobs(repository);
         let mut note = redis::pipe();
-        note.atomic();
         // All have the same score: they stand in the order of their names, which is that of time.
         note.cmd("ZADD").arg(&key).arg(0).arg(job.as_str());
         note.cmd("ZREMRANGEBYRANK").arg(&key).arg(0).arg(format!("-{}", JOBS_NOTED_MAX + 1));
