@@ -42,7 +42,14 @@ pub(crate) async fn while_leading<T>(
 async fn say_again(doors: &Doors, me: &CoordinatorId, job: &JobId) -> std::convert::Infallible {
     loop {
         let said_at = doors.clock.now();
-        let heartbeat = CoordinatorHeartbeat { coordinator: me.clone(), leads: vec![job.clone()], said_at };
+        let heartbeat = CoordinatorHeartbeat {
+            coordinator: me.clone(),
+            leads: vec![job.clone()],
+            said_at,
+            repository: doors.repository.id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pools: Vec::new(),
+        };
         if let Err(error) = doors.state.coordinator_heartbeat(&heartbeat).await {
             tracing::debug!(%error, "a heartbeat was not heard");
         }

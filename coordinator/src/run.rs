@@ -9,7 +9,7 @@ use fleet::queue::{Consumer, Delivery, Inbox};
 use fleet::state::{Heartbeat, Position, StateError};
 use futures::FutureExt;
 use proto::envelope::Envelope;
-use proto::handles::BoxFuture;
+use proto::handles::{BoxFuture, RandomExt};
 use proto::id::Id;
 use proto::report::{Counts, DeadReport};
 use proto::task::Task;
@@ -330,7 +330,9 @@ impl<'a> Runner<'a> {
     async fn state_was_lost(&mut self) {
         tracing::warn!("the job state was lost; what is not reported is looked for");
         let (state, job) = (&self.performer.doors.state, &self.performer.job);
-        if let Ok(generation) = state.open_job(job, self.generation).await {
+        // A new one: whoever knows how far the lost stream was read shall not go on from there.
+        let wanted = u64::from_le_bytes(self.performer.doors.repository.random().bytes());
+        if let Ok(generation) = state.open_job(job, wanted).await {
             self.generation = generation;
         }
         self.collector.rewind();

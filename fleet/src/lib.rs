@@ -6,3 +6,5 @@ pub mod objects;
 pub mod cpu;
 pub mod clock;
 pub mod rand;
+pub mod service;
+mod limit;

@@ -76,6 +76,7 @@ impl EmbeddedFleet {
                 worker: worker_id(number),
                 pool: POOL.to_owned(),
                 slots: u32::try_from(cores).unwrap_or(1),
+                ..WorkerSettings::default()
             };
             let worker = Worker::new(settings, worker_doors(&doors), drain.clone());
             worker.allow_restores(Arc::new(HostTargets));

@@ -101,6 +101,32 @@ impl EnvelopeError {
     }
 }
 
+/// What an envelope says of itself, **not verified**: for people and brokers only.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Outline {
+    /// The job.
+    pub job: JobId,
+    /// What stands in its body.
+    #[serde(default)]
+    pub body: BodyOutline,
+}
+
+/// What the body of an envelope says of itself, not verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct BodyOutline {
+    /// The round, if it is a task.
+    #[serde(default)]
+    pub round: Option<u32>,
+}
+
+impl Outline {
+    /// Reads what can be read without a key; `None` if `bytes` are no envelope.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let signed: Signed<'_> = rmp_serde::from_slice(bytes).ok()?;
+        rmp_serde::from_slice(signed.inner).ok()
+    }
+}
+
 impl<T: Serialize> Envelope<T> {
     /// Bytes for the wire.
     ///

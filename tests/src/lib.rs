@@ -12,5 +12,6 @@ pub mod mutate;
 pub mod process;
 pub mod restic;
 pub mod scratch;
+pub mod services;
 pub mod trees;
 pub mod views;

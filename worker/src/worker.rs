@@ -8,6 +8,7 @@ use fleet::queue::{QueueError, Route};
 use fleet::state::Heartbeat;
 use futures::future::join_all;
 use proto::id::{Id, Round, WorkerId};
+use proto::name::RawName;
 
 use crate::error::WorkerError;
 pub use crate::job::Doors;
@@ -29,6 +30,30 @@ pub struct Settings {
     pub pool: String,
     /// Tasks that it does at once.
     pub slots: u32,
+    /// What it reads, as snapshots name it; nothing named: the whole host.
+    pub roots: Vec<RawName>,
+    /// Where it restores to, as snapshots name it; nothing named: the whole host.
+    pub restore_roots: Vec<RawName>,
+    /// The host that it runs on, for people.
+    pub host: String,
+}
+
+impl Default for Settings {
+    /// One slot, the whole host.
+    fn default() -> Self {
+        let worker = match WorkerId::new("worker") {
+            Ok(worker) => worker,
+            Err(_) => unreachable!("letters are the id of a worker"),
+        };
+        Self {
+            worker,
+            pool: "default".to_owned(),
+            slots: 1,
+            roots: Vec::new(),
+            restore_roots: Vec::new(),
+            host: String::new(),
+        }
+    }
 }
 
 /// A worker.
@@ -108,14 +133,21 @@ impl Worker {
     }
 
     async fn beat(&self) {
-        let shared = &self.shared;
+        let (shared, settings) = (&self.shared, &self.shared.settings);
+        let holds = shared.lock_holds().clone();
         let heartbeat = Heartbeat {
-            worker: shared.settings.worker.clone(),
-            pool: shared.settings.pool.clone(),
-            slots: shared.settings.slots.max(1),
-            holds: shared.lock_holds().keys().copied().collect(),
+            worker: settings.worker.clone(),
+            pool: settings.pool.clone(),
+            slots: settings.slots.max(1),
+            busy: holds.values().sum(),
+            holds: holds.into_keys().collect(),
             draining: shared.drain.has_begun(),
             said_at: shared.doors.clock.now(),
+            repository: shared.doors.repository.id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            roots: settings.roots.clone(),
+            restore_roots: settings.restore_roots.clone(),
+            host: settings.host.clone(),
         };
         if let Err(error) = shared.doors.state.heartbeat(&heartbeat).await {
             tracing::warn!(%error, "no heartbeat");

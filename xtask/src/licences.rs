@@ -10,6 +10,7 @@ const ALLOWED: &[&str] = &[
     "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",
     "BSD-3-Clause",
+    "BSL-1.0", // Boost: asks for less than MIT does
     "ISC",
     "Unicode-3.0",
     "Zlib",

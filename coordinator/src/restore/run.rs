@@ -9,6 +9,7 @@ use fleet::queue::{Address, Consumer, Delivery, Inbox, Message, QueueError, Rout
 use fleet::state::{Heartbeat, Position};
 use proto::auth::MessageKey;
 use proto::envelope::{Envelope, SCHEMA_MINOR};
+use proto::handles::RandomExt;
 use proto::id::{Id, JobId};
 use proto::report::{DeadReport, Outcome, Payload, Report, ResultReport};
 use proto::restore::{RestoreFacts, RestoreWork, decode_list};
@@ -235,7 +236,8 @@ impl Runner {
             Ok(Some(generation)) if generation == self.generation => {}
             Ok(_) => {
                 tracing::warn!("the job state was lost; what is not reported is looked for");
-                if let Ok(generation) = self.doors.state.open_job(&self.job, self.generation).await {
+                let wanted = u64::from_le_bytes(self.doors.repository.random().bytes());
+                if let Ok(generation) = self.doors.state.open_job(&self.job, wanted).await {
                     self.generation = generation;
                 }
                 self.collector.rewind();

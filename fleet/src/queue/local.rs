@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use proto::envelope::MESSAGE_BYTES_MAX;
 use proto::handles::Clock;
 use tokio::sync::Notify;
 
@@ -108,16 +109,6 @@ impl Queues {
     }
 }
 
-impl Inbox {
-    fn address(&self) -> Address {
-        match self {
-            Self::Tasks(route) => Address::Tasks(route.clone()),
-            Self::Jobs => Address::Jobs,
-            Self::Notices => Address::DeadTasks,
-        }
-    }
-}
-
 #[async_trait]
 impl TaskQueue for LocalQueue {
     async fn declare(&self, route: &Route) -> Result<(), QueueError> {
@@ -126,6 +117,9 @@ impl TaskQueue for LocalQueue {
     }
 
     async fn publish(&self, address: &Address, message: Message) -> Result<(), QueueError> {
+        if message.body.len() > MESSAGE_BYTES_MAX {
+            return Err(QueueError::TooLong { bytes: message.body.len() });
+        }
         let unroutable = || QueueError::Unroutable { address: address.clone() };
         let mut queues = self.shared.lock();
         let inbox = match address {
@@ -159,34 +153,90 @@ impl TaskQueue for LocalQueue {
         if !self.shared.lock().waiting.contains_key(inbox) {
             return Err(QueueError::Unroutable { address: inbox.address() });
         }
-        Ok(Box::new(LocalConsumer { shared: self.shared.clone(), inbox: inbox.clone() }))
+        Ok(Box::new(LocalConsumer { shared: self.shared.clone(), inbox: inbox.clone(), held: None }))
     }
 
     async fn waiting(&self, inbox: &Inbox) -> Result<u64, QueueError> {
-        Ok(self.shared.lock().waiting.get(inbox).map_or(0, |waiting| waiting.len() as u64))
+        let mut queues = self.shared.lock();
+        queues.move_due(self.shared.clock.monotonic());
+        match queues.waiting.get(inbox) {
+            Some(waiting) => Ok(waiting.len() as u64),
+            None => Err(QueueError::Unroutable { address: inbox.address() }),
+        }
+    }
+}
+
+/// One delivery until it is settled: by its receipt, or by the end of its consumer.
+struct Held {
+    shared: Arc<Shared>,
+    inbox: Inbox,
+    unsettled: Mutex<Option<(Message, u32)>>,
+}
+
+impl Held {
+    fn take(&self) -> Option<(Message, u32)> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    fn give_back(&self) {
+        if let Some((message, delivered)) = self.take() {
+            self.shared.give_back(&self.inbox, message, delivered);
+        }
     }
 }
 
 struct LocalConsumer {
     shared: Arc<Shared>,
     inbox: Inbox,
+    /// What it delivered last.
+    held: Option<Arc<Held>>,
+}
+
+impl LocalConsumer {
+    /// One at a time.
+    fn may_take(&self) -> bool {
+        self.held.as_ref().is_none_or(|held| held.is_settled())
+    }
+
+    fn take(&mut self) -> Result<Option<Delivery>, QueueError> {
+        let Some(Waiting { message, delivered_before }) = self.shared.take(&self.inbox)? else { return Ok(None) };
+        let held = Arc::new(Held {
+            shared: self.shared.clone(),
+            inbox: self.inbox.clone(),
+            unsettled: Mutex::new(Some((message.clone(), delivered_before + 1))),
+        });
+        self.held = Some(held.clone());
+        Ok(Some(Delivery { message, delivered_before, receipt: Box::new(LocalReceipt(held)) }))
+    }
+}
+
+impl Drop for LocalConsumer {
+    fn drop(&mut self) {
+        if let Some(held) = &self.held {
+            held.give_back();
+        }
+    }
 }
 
 #[async_trait]
 impl Consumer for LocalConsumer {
     async fn next(&mut self) -> Result<Option<Delivery>, QueueError> {
         loop {
+            let shared = self.shared.clone();
             // Listen before looking, so that nothing arrives unseen in between.
-            let arrived = self.shared.arrived.notified();
+            let arrived = shared.arrived.notified();
             tokio::pin!(arrived);
             arrived.as_mut().enable();
-            if let Some(Waiting { message, delivered_before }) = self.shared.take(&self.inbox)? {
-                let receipt = LocalReceipt {
-                    shared: self.shared.clone(),
-                    inbox: self.inbox.clone(),
-                    unsettled: Some((message.clone(), delivered_before + 1)),
-                };
-                return Ok(Some(Delivery { message, delivered_before, receipt: Box::new(receipt) }));
+            if !self.may_take() {
+                arrived.await;
+                continue;
+            }
+            if let Some(delivery) = self.take()? {
+                return Ok(Some(delivery));
             }
             match self.shared.next_due() {
                 None => arrived.await,
@@ -199,40 +249,57 @@ impl Consumer for LocalConsumer {
     }
 }
 
-struct LocalReceipt {
-    shared: Arc<Shared>,
-    inbox: Inbox,
-    unsettled: Option<(Message, u32)>,
-}
+struct LocalReceipt(Arc<Held>);
 
 impl std::fmt::Debug for LocalReceipt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LocalReceipt({:?})", self.inbox)
+        write!(f, "LocalReceipt({:?})", self.0.inbox)
     }
 }
 
 #[async_trait]
 impl Receipt for LocalReceipt {
-    async fn ack(mut self: Box<Self>) -> Result<bool, QueueError> {
-        Ok(self.unsettled.take().is_some())
+    async fn ack(self: Box<Self>) -> Result<bool, QueueError> {
+        let was_ours = self.0.take().is_some();
+        // Its consumer may have the next one.
+        self.0.shared.arrived.notify_waiters();
+        Ok(was_ours)
     }
 }
 
 impl Drop for LocalReceipt {
     fn drop(&mut self) {
-        if let Some((message, delivered)) = self.unsettled.take() {
-            self.shared.give_back(&self.inbox, message, delivered);
-        }
+        self.0.give_back();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::clock::SystemClock;
+    use proto::handles::{BoxFuture, UnixTime};
 
-    #[tokio::test(start_paused = true)]
+    use super::*;
+
+    /// A clock that goes as far as anybody sleeps.
+    #[derive(Default)]
+    struct SleepClock(Mutex<Duration>);
+
+    impl Clock for SleepClock {
+        fn now(&self) -> UnixTime {
+            UnixTime::default().plus(self.monotonic())
+        }
+
+        fn monotonic(&self) -> Duration {
+            *self.0.lock().unwrap()
+        }
+
+        fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+            *self.0.lock().unwrap() += duration;
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    #[tokio::test]
     async fn keeps_the_contract() {
-        super::super::contract::run(|| LocalQueue::new(Arc::new(SystemClock::new()))).await;
+        super::super::contract::run(async || LocalQueue::new(Arc::new(SleepClock::default()))).await;
     }
 }

@@ -18,8 +18,10 @@ use std::time::Duration;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 mod local;
+mod rabbit;
 
 pub use local::LocalQueue;
+pub use rabbit::{LinkStatus, RabbitQueue, RabbitStatus};
 
 /// A message that was delivered so often without an acknowledgement is dead-lettered.
 pub const DELIVERIES_MAX: u32 = 10;
@@ -48,6 +50,17 @@ pub enum Inbox {
     Jobs,
     /// Copies of dead-lettered tasks, for coordinators.
     Notices,
+}
+
+impl Inbox {
+    /// What is published to end there.
+    fn address(&self) -> Address {
+        match self {
+            Self::Tasks(route) => Address::Tasks(route.clone()),
+            Self::Jobs => Address::Jobs,
+            Self::Notices => Address::DeadTasks,
+        }
+    }
 }
 
 /// Pool and class of a task.
@@ -150,6 +163,18 @@ pub enum QueueError {
     Unroutable {
         /// The address.
         address: Address,
+    },
+    /// A message is longer than one may be.
+    #[error("{bytes} bytes are too long for a message")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A queue is there with other properties than it should have: somebody has to remove it or to change it back.
+    #[error("the task queue has something else under that name: {message}")]
+    Mismatch {
+        /// What the service says.
+        message: String,
     },
     /// Credentials were refused.
     #[error("the task queue refused access: {message}")]

@@ -11,11 +11,9 @@ use proto::id::{CoordinatorId, Id, JobId, Round, WorkerId};
 use tokio::sync::Notify;
 
 use super::{
-    COORDINATOR_GONE_AFTER, CoordinatorHeartbeat, Heartbeat, JobState, Position, StateError, WORKER_GONE_AFTER,
+    COORDINATOR_GONE_AFTER, CoordinatorHeartbeat, DOCUMENT_BYTES_MAX, DOCUMENT_LIVES, DRAIN_REQUEST_LIVES, Heartbeat,
+    JOBS_NOTED_MAX, JobState, Position, REPORTS_MAX, StateError, WORKER_GONE_AFTER,
 };
-
-/// A job's report stream takes no more than this; workers wait.
-const REPORTS_MAX: usize = 20_000;
 
 /// State in memory. Clones share it.
 #[derive(Clone)]
@@ -37,6 +35,11 @@ struct Tables {
     workers: BTreeMap<WorkerId, (Duration, Heartbeat)>,
     coordinators: BTreeMap<CoordinatorId, (Duration, CoordinatorHeartbeat)>,
     cancelled: BTreeSet<JobId>,
+    /// What followers read, and since when it stands there.
+    documents: BTreeMap<JobId, (Duration, Bytes)>,
+    noted: BTreeMap<Id, BTreeSet<JobId>>,
+    /// Who was asked to drain, and when.
+    drains: BTreeMap<WorkerId, Duration>,
     /// Positions stay ascending even when a job's table is lost and made anew.
     last_position: u64,
 }
@@ -58,11 +61,6 @@ impl LocalState {
     pub fn flush(&self) {
         let mut tables = self.lock();
         *tables = Tables { last_position: tables.last_position, ..Tables::default() };
-    }
-
-    /// Every job with state left.
-    pub fn jobs(&self) -> Vec<JobId> {
-        self.lock().jobs.keys().cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -224,6 +222,50 @@ impl JobState for LocalState {
         }
         Ok(())
     }
+
+    async fn put_job_state(&self, job: &JobId, state: Bytes) -> Result<(), StateError> {
+        if state.len() > DOCUMENT_BYTES_MAX {
+            return Err(StateError::TooLong { bytes: state.len() });
+        }
+        let now = self.shared.clock.monotonic();
+        let mut tables = self.lock();
+        tables.documents.retain(|_, (at, _)| now.saturating_sub(*at) <= DOCUMENT_LIVES);
+        tables.documents.insert(job.clone(), (now, state));
+        Ok(())
+    }
+
+    async fn job_state(&self, job: &JobId) -> Result<Option<Bytes>, StateError> {
+        let now = self.shared.clock.monotonic();
+        let lives = |(at, _): &&(Duration, Bytes)| now.saturating_sub(*at) <= DOCUMENT_LIVES;
+        Ok(self.lock().documents.get(job).filter(lives).map(|(_, state)| state.clone()))
+    }
+
+    async fn note_job(&self, repository: &Id, job: &JobId) -> Result<(), StateError> {
+        let mut tables = self.lock();
+        let noted = tables.noted.entry(*repository).or_default();
+        noted.insert(job.clone());
+        if noted.len() > JOBS_NOTED_MAX {
+            noted.pop_first();
+        }
+        Ok(())
+    }
+
+    async fn jobs(&self, repository: &Id) -> Result<Vec<JobId>, StateError> {
+        Ok(self.lock().noted.get(repository).into_iter().flatten().cloned().collect())
+    }
+
+    async fn request_drain(&self, worker: &WorkerId) -> Result<(), StateError> {
+        let now = self.shared.clock.monotonic();
+        let mut tables = self.lock();
+        tables.drains.retain(|_, at| now.saturating_sub(*at) <= DRAIN_REQUEST_LIVES);
+        tables.drains.insert(worker.clone(), now);
+        Ok(())
+    }
+
+    async fn drain_requested(&self, worker: &WorkerId) -> Result<bool, StateError> {
+        let now = self.shared.clock.monotonic();
+        Ok(self.lock().drains.get(worker).is_some_and(|at| now.saturating_sub(*at) <= DRAIN_REQUEST_LIVES))
+    }
 }
 
 #[cfg(test)]
@@ -235,7 +277,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn keeps_the_contract() {
-        super::super::contract::run(|| LocalState::new(Arc::new(SystemClock::new()))).await;
+        super::super::contract::run(async || LocalState::new(Arc::new(SystemClock::new()))).await;
     }
 
     #[tokio::test]
@@ -270,11 +312,32 @@ mod tests {
         let clock = Arc::new(HandClock::default());
         let state = LocalState::new(clock.clone());
         let coordinator = CoordinatorId::new("c").unwrap();
-        let heartbeat = CoordinatorHeartbeat { coordinator, leads: Vec::new(), said_at: UnixTime::default() };
+        let heartbeat = CoordinatorHeartbeat {
+            coordinator,
+            leads: Vec::new(),
+            said_at: UnixTime::default(),
+            repository: Id::default(),
+            version: String::new(),
+            pools: Vec::new(),
+        };
         state.coordinator_heartbeat(&heartbeat).await.unwrap();
         *clock.0.lock().unwrap() = COORDINATOR_GONE_AFTER;
         assert_eq!(state.coordinators().await.unwrap().len(), 1);
         *clock.0.lock().unwrap() += Duration::from_millis(1);
         assert!(state.coordinators().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn documents_and_requests_are_forgotten_in_time() {
+        let clock = Arc::new(HandClock::default());
+        let state = LocalState::new(clock.clone());
+        let (job, worker) = (JobId::new("job").unwrap(), WorkerId::new("w").unwrap());
+        state.put_job_state(&job, Bytes::from_static(b"{}")).await.unwrap();
+        state.request_drain(&worker).await.unwrap();
+        *clock.0.lock().unwrap() = DRAIN_REQUEST_LIVES + Duration::from_millis(1);
+        assert!(!state.drain_requested(&worker).await.unwrap());
+        assert!(state.job_state(&job).await.unwrap().is_some());
+        *clock.0.lock().unwrap() = DOCUMENT_LIVES + Duration::from_millis(1);
+        assert_eq!(state.job_state(&job).await.unwrap(), None);
     }
 }

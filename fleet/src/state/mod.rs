@@ -13,12 +13,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use proto::handles::UnixTime;
 use proto::id::{CoordinatorId, Id, JobId, Round, WorkerId};
+use proto::name::RawName;
 use serde::{Deserialize, Serialize};
 
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 mod local;
+mod redis;
 
+pub use self::redis::RedisState;
 pub use local::LocalState;
 
 /// A place in a job's report stream. The default is before the first report.
@@ -40,6 +43,24 @@ pub struct Heartbeat {
     pub draining: bool,
     /// When it said so, by its own clock.
     pub said_at: UnixTime,
+    /// The repository that it writes.
+    #[serde(default)]
+    pub repository: Id,
+    /// Its release.
+    #[serde(default)]
+    pub version: String,
+    /// Slots that are at work.
+    #[serde(default)]
+    pub busy: u32,
+    /// What it reads, as snapshots name it; nothing named: the whole host.
+    #[serde(default)]
+    pub roots: Vec<RawName>,
+    /// Where it restores to, as snapshots name it; nothing named: the whole host.
+    #[serde(default)]
+    pub restore_roots: Vec<RawName>,
+    /// The host that it runs on, for people.
+    #[serde(default)]
+    pub host: String,
 }
 
 /// Workers whose last heartbeat is older are gone.
@@ -50,14 +71,34 @@ pub const WORKER_GONE_AFTER: Duration = Duration::from_secs(30);
 pub struct CoordinatorHeartbeat {
     /// Who.
     pub coordinator: CoordinatorId,
-    /// The jobs that it leads.
+    /// The jobs that it leads; none, while it waits for one.
     pub leads: Vec<JobId>,
     /// When it said so, by its own clock.
     pub said_at: UnixTime,
+    /// The repository that it writes.
+    #[serde(default)]
+    pub repository: Id,
+    /// Its release.
+    #[serde(default)]
+    pub version: String,
+    /// The pools that it was told of, whether or not one of them has a worker.
+    #[serde(default)]
+    pub pools: Vec<String>,
 }
 
 /// Coordinators whose last heartbeat is older are gone; others may take over what they led.
 pub const COORDINATOR_GONE_AFTER: Duration = Duration::from_secs(30);
+
+/// A job's report stream takes no more than this; workers wait.
+pub const REPORTS_MAX: usize = 20_000;
+/// A job's document for those who follow it is no longer than this.
+pub const DOCUMENT_BYTES_MAX: usize = 256 << 10;
+/// And lives so long, whether or not the job was closed.
+pub const DOCUMENT_LIVES: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A repository's jobs are remembered up to so many; the oldest are forgotten.
+pub const JOBS_NOTED_MAX: usize = 1_000;
+/// A worker that has not drained by then is not asked any more.
+pub const DRAIN_REQUEST_LIVES: Duration = Duration::from_secs(3600);
 
 /// An error of the job state.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -73,6 +114,12 @@ pub enum StateError {
     Full {
         /// The job.
         job: JobId,
+    },
+    /// What was to be kept is longer than it may be.
+    #[error("{bytes} bytes are too long for the job state")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
     },
     /// Credentials were refused.
     #[error("the job state refused access: {message}")]
@@ -91,7 +138,7 @@ pub trait JobState: Send + Sync {
     /// The job's generation; `None` when its state was lost or never made.
     async fn generation(&self, job: &JobId) -> Result<Option<u64>, StateError>;
 
-    /// Removes all state of a job.
+    /// Removes all state of a job, but the document of [`JobState::put_job_state`].
     async fn close_job(&self, job: &JobId) -> Result<(), StateError>;
 
     /// Appends to the report stream.
@@ -150,4 +197,23 @@ pub trait JobState: Send + Sync {
 
     /// Takes a start back: the task ended in any way but a crash.
     async fn take_back_start(&self, job: &JobId, task: &Id, round: Round, worker: &WorkerId) -> Result<(), StateError>;
+
+    /// Writes the document of a job for those who follow it, at most [`DOCUMENT_BYTES_MAX`]; the last writer wins. It
+    /// lives for [`DOCUMENT_LIVES`].
+    async fn put_job_state(&self, job: &JobId, state: Bytes) -> Result<(), StateError>;
+
+    /// That document.
+    async fn job_state(&self, job: &JobId) -> Result<Option<Bytes>, StateError>;
+
+    /// Remembers that a repository has this job.
+    async fn note_job(&self, repository: &Id, job: &JobId) -> Result<(), StateError>;
+
+    /// The newest [`JOBS_NOTED_MAX`] jobs of a repository, the newest last.
+    async fn jobs(&self, repository: &Id) -> Result<Vec<JobId>, StateError>;
+
+    /// Asks a worker to drain. Forgotten after [`DRAIN_REQUEST_LIVES`].
+    async fn request_drain(&self, worker: &WorkerId) -> Result<(), StateError>;
+
+    /// Whether that was asked.
+    async fn drain_requested(&self, worker: &WorkerId) -> Result<bool, StateError>;
 }

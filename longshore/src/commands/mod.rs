@@ -70,12 +70,11 @@ async fn run_in_session(command: Command, session: Session) -> Ended {
 /// Sends what the program logs the way of notes. `LONGSHORE_LOG` says what; warnings without it.
 pub(crate) fn log_to(output: &Output, environment: &Environment) {
     let filter = environment.get("LONGSHORE_LOG").and_then(|filter| filter.to_str()).unwrap_or("warn");
+    let limits = fleet::service::LOG_LIMITS.iter().filter_map(|limit| limit.parse().ok());
+    let filter = limits.fold(tracing_subscriber::EnvFilter::new(filter), tracing_subscriber::EnvFilter::add_directive);
     let output = output.clone();
     let writer = move || -> Box<dyn io::Write> { Box::new(output.clone()) };
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-        .with_ansi(false)
-        .with_writer(writer);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(writer);
     // A second one is refused: then somebody else listens already.
     let _ = subscriber.try_init();
 }

@@ -45,10 +45,15 @@ pub enum Fault {
     Behind(Duration),
     /// The caller is told that it happened, and it never does.
     Dropped,
+    /// It happens only after a while, and so does everything that the process sends there until then.
+    Blocked(Duration),
 }
 
 /// A late effect comes no later than this: requests have a time limit of their own.
 const LATE_MAX: Duration = Duration::from_secs(25);
+
+/// A broker that runs short of memory takes no publications for up to so long.
+const BLOCKED_MAX: Duration = Duration::from_secs(40);
 
 /// Draws faults.
 #[derive(Debug)]
@@ -108,21 +113,31 @@ impl Faults {
         if !self.dice.chance(rates.queue) {
             return Fault::None;
         }
-        match self.dice.below(5) {
+        match self.dice.below(7) {
             0 => Fault::Refused,
             1 => Fault::LostRequest,
             2 => Fault::LostAnswer,
             3 => Fault::Twice(self.dice.time_below(Duration::from_secs(60))),
-            _ => Fault::Behind(self.dice.time_below(Duration::from_secs(20))),
+            4 => Fault::Behind(self.dice.time_below(Duration::from_secs(20))),
+            5 => Fault::Late(self.dice.time_below(LATE_MAX)),
+            _ => Fault::Blocked(self.dice.time_below(BLOCKED_MAX)),
         }
     }
 
-    /// A consumer that waits, or an acknowledgement.
+    /// A consumer that waits.
     pub fn delivery(&self) -> Fault {
         if !self.dice.chance(self.rates().queue) {
             return Fault::None;
         }
-        *self.dice.pick(&[Fault::Refused, Fault::LostRequest, Fault::LostAnswer])
+        *self.dice.pick(&[Fault::Refused, Fault::LostRequest])
+    }
+
+    /// An acknowledgement. The broker confirms none: one that was sent may never arrive.
+    pub fn ack(&self) -> Fault {
+        if !self.dice.chance(self.rates().queue) {
+            return Fault::None;
+        }
+        *self.dice.pick(&[Fault::Refused, Fault::LostRequest, Fault::LostAnswer, Fault::Dropped])
     }
 
     /// A call of the job state; `is_append`: it may happen twice, or late.

@@ -283,7 +283,8 @@ impl Site {
             Err(error) => panic!("{} is no name of a worker: {error}", actor.name()),
         };
         let drain = Drain::default();
-        let settings = worker::worker::Settings { worker: name, pool: POOL.to_owned(), slots };
+        let pool = POOL.to_owned();
+        let settings = worker::worker::Settings { worker: name, pool, slots, ..worker::worker::Settings::default() };
         let worker = Worker::new(settings, doors, drain.clone());
         let (process, trace) = (actor.clone(), self.trace.clone());
         let ended = tokio::spawn(async move {

@@ -95,7 +95,7 @@ async fn run(views: &Views) -> Result<Viewed, Box<dyn std::error::Error>> {
 }
 
 fn worker(doors: &Doors, source: Watched, number: usize, drain: &Drain) -> Worker {
-    let settings = WorkerSettings { worker: worker_id(number), pool: POOL.to_owned(), slots: 1 };
+    let settings = WorkerSettings { worker: worker_id(number), pool: POOL.to_owned(), ..WorkerSettings::default() };
     let doors = worker::worker::Doors {
         queue: doors.queue.clone(),
         state: doors.state.clone(),

@@ -1,12 +1,16 @@
 //! `services`: what the black box tests need beside the toolchain, found or installed. Nothing is skipped: what is
 //! missing is installed, or the run fails and says what to do.
 //!
-//! Brokers and stores that later tests need become further entries of [`SERVICES`].
+//! Stores that later tests need become further entries of [`SERVICES`].
 
 mod packages;
+mod rabbitmq;
+mod redis;
 mod restic;
 
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::failure::Failure;
 
@@ -26,7 +30,12 @@ const SERVICES: &[Service] = &[
         provide: packages::provide,
     },
     Service { name: "restic", purpose: "stock restic, the judge of every repository", provide: restic::provide },
+    Service { name: "rabbitmq", purpose: "the task queue of a fleet", provide: rabbitmq::provide },
+    Service { name: "redis", purpose: "the job state of a fleet", provide: redis::provide },
 ];
+
+/// A service that does not listen by then does not start.
+const START_SECONDS_MAX: u32 = 120;
 
 /// Where the tools are that tests are told about.
 pub(crate) struct Tools {
@@ -47,4 +56,25 @@ pub(crate) fn provide_all() -> Result<Tools, Failure> {
         println!("{}: {found} ({})", service.name, service.purpose);
     }
     restic::find().map(|restic| Tools { restic: restic.path }).ok_or_else(restic::missing)
+}
+
+/// Whether somebody listens on this port of this machine.
+fn is_listening(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+}
+
+/// Waits until `name` listens.
+#[allow(clippy::disallowed_methods, reason = "a service of another process is waited for")]
+fn wait_for(name: &str, port: u16) -> Result<(), Failure> {
+    for _ in 0..START_SECONDS_MAX {
+        if is_listening(port) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    Err(Failure::Missing {
+        what: name.to_owned(),
+        remedy: format!("it was started and does not listen on port {port}"),
+    })
 }

@@ -13,6 +13,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("setcap", "libcap2-bin"),
     ("unshare", "util-linux"),
     ("mount", "mount"),
+    ("openssl", "openssl"),
 ];
 
 /// Installs what is missing.

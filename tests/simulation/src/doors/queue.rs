@@ -1,6 +1,7 @@
 //! The task queue as one process reaches it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use fleet::queue::{Address, Consumer, Delivery, Inbox, LocalQueue, Message, QueueError, Receipt, Route, TaskQueue};
@@ -12,17 +13,46 @@ use crate::faults::Fault;
 /// Every message that anybody published: what a broker's administrator could have seen.
 pub type Published = Arc<Mutex<Vec<Message>>>;
 
+/// Who publishes waits no longer for a confirm.
+const PUBLISH_LIMIT: Duration = Duration::from_secs(10);
+
 /// Publications and deliveries come with faults.
 pub struct SimQueue {
     queue: LocalQueue,
     way: Way,
     published: Published,
+    /// Until then the broker reads nothing from the connection that publishes.
+    blocked_until: Mutex<Duration>,
 }
 
 impl SimQueue {
     /// `queue` at the end of `way`.
     pub fn new(queue: LocalQueue, way: Way, published: Published) -> Self {
-        Self { queue, way, published }
+        Self { queue, way, published, blocked_until: Mutex::default() }
+    }
+
+    /// Waits until the broker takes publications again.
+    async fn unblocked(&self) -> Result<(), QueueError> {
+        let until = *self.blocked_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = until.saturating_sub(self.way.clock.monotonic());
+        if left.is_zero() {
+            return Ok(());
+        }
+        self.way.clock.sleep(left.min(PUBLISH_LIMIT)).await;
+        if left > PUBLISH_LIMIT { Err(unavailable("the broker takes no publications")) } else { Ok(()) }
+    }
+
+    /// From now on the broker reads nothing; what is on its way arrives when it does again.
+    async fn block(
+        &self,
+        blocked: Duration,
+        late: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), QueueError> {
+        let until = self.way.clock.monotonic() + blocked;
+        *self.blocked_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        self.way.later(blocked, late);
+        self.way.clock.sleep(blocked.min(PUBLISH_LIMIT)).await;
+        Err(unavailable("no confirm came"))
     }
 }
 
@@ -38,6 +68,7 @@ impl TaskQueue for SimQueue {
 
     async fn publish(&self, address: &Address, message: Message) -> Result<(), QueueError> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).push(message.clone());
+        self.unblocked().await?;
         let fault = self.way.faults.publish();
         let subject = &message.subject[..8.min(message.subject.len())];
         self.way.note(format_args!("publish {address:?} {subject} {} {fault:?}", message.attempt));
@@ -58,6 +89,17 @@ impl TaskQueue for SimQueue {
                 let late = deliver(message);
                 self.way.later(after, async move { drop(late.await) });
                 Ok(())
+            }
+            Fault::Late(after) => {
+                self.way.out().await;
+                let late = deliver(message);
+                self.way.later(after, async move { drop(late.await) });
+                self.way.clock.sleep(after.min(PUBLISH_LIMIT)).await;
+                Err(unavailable("no confirm came"))
+            }
+            Fault::Blocked(blocked) => {
+                let late = deliver(message);
+                self.block(blocked, async move { drop(late.await) }).await
             }
             Fault::Twice(after) => {
                 let (queue, to, copy) = (self.queue.clone(), address.clone(), message.clone());
@@ -134,7 +176,7 @@ impl Receipt for SimReceipt {
             way.witness.sees_ack(way.actor.name(), message, way.clock.now());
         }
         way.out().await;
-        let fault = way.faults.delivery();
+        let fault = way.faults.ack();
         way.note(format_args!("ack {fault:?}"));
         let answer = match fault {
             // The delivery is not ours any more.
@@ -149,6 +191,11 @@ impl Receipt for SimReceipt {
             Fault::LostAnswer => {
                 receipt.ack().await?;
                 Err(unavailable("the connection broke"))
+            }
+            // Sent, and lost with the connection.
+            Fault::Dropped => {
+                drop(receipt);
+                Ok(true)
             }
             _ => receipt.ack().await,
         };

@@ -184,4 +184,28 @@ impl JobState for SimState {
     async fn take_back_start(&self, job: &JobId, task: &Id, round: Round, worker: &WorkerId) -> Result<(), StateError> {
         self.call("take_back_start", self.state.take_back_start(job, task, round, worker)).await
     }
+
+    async fn put_job_state(&self, job: &JobId, state: Bytes) -> Result<(), StateError> {
+        self.call("put_job_state", self.state.put_job_state(job, state)).await
+    }
+
+    async fn job_state(&self, job: &JobId) -> Result<Option<Bytes>, StateError> {
+        self.call("job_state", self.state.job_state(job)).await
+    }
+
+    async fn note_job(&self, repository: &Id, job: &JobId) -> Result<(), StateError> {
+        self.call("note_job", self.state.note_job(repository, job)).await
+    }
+
+    async fn jobs(&self, repository: &Id) -> Result<Vec<JobId>, StateError> {
+        self.call("jobs", self.state.jobs(repository)).await
+    }
+
+    async fn request_drain(&self, worker: &WorkerId) -> Result<(), StateError> {
+        self.call("request_drain", self.state.request_drain(worker)).await
+    }
+
+    async fn drain_requested(&self, worker: &WorkerId) -> Result<bool, StateError> {
+        self.call("drain_requested", self.state.drain_requested(worker)).await
+    }
 }

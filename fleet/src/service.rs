@@ -1,0 +1,75 @@
+//! Where a service of the fleet is: its address with a password in it, which no error text, log or `Debug` shows.
+
+use std::fmt;
+
+/// What a log must not go beyond, as directives of a filter, whatever its user asks for: the client of RabbitMQ traces its
+/// login with the password, and warns of each returned message with the whole of it.
+pub const LOG_LIMITS: &[&str] = &["lapin=error"];
+
+/// Address and trust of a service.
+#[derive(Clone)]
+pub struct Service {
+    url: String,
+    ca_pem: Option<String>,
+}
+
+impl Service {
+    /// The service at `url`, which may hold user and password.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), ca_pem: None }
+    }
+
+    /// Trusts the certificate authorities of this PEM text.
+    pub fn trusting(self, ca_pem: impl Into<String>) -> Self {
+        Self { ca_pem: Some(ca_pem.into()), ..self }
+    }
+
+    /// The address with everything that is in it. Never to be shown.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
+    }
+
+    /// The address for people: without user, password and options.
+    pub fn place(&self) -> String {
+        let Some((scheme, rest)) = self.url.split_once("://") else { return "an address without a scheme".to_owned() };
+        // A password may hold any character, even those that end it elsewhere: cut at the last `@`.
+        let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+        let end = rest.find(['?', '#']).unwrap_or(rest.len());
+        format!("{scheme}://{}", &rest[..end])
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Service({})", self.place())
+    }
+}
+
+/// Makes ring the provider of TLS in this process; the first call counts.
+pub(crate) fn use_ring() {
+    // The error says that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_shown() {
+        for (url, place) in [
+            ("amqp://user:secret@host:5672/vhost?heartbeat=5", "amqp://host:5672/vhost"),
+            ("redis://:se/cr?et@p@host/2", "redis://host/2"),
+            ("rediss://host:6379", "rediss://host:6379"),
+            ("user:secret@host", "an address without a scheme"),
+        ] {
+            let service = Service::new(url).trusting("pem");
+            assert_eq!(service.place(), place);
+            assert_eq!(format!("{service:?}"), format!("Service({place})"));
+        }
+    }
+}
