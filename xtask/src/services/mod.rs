@@ -3,6 +3,7 @@
 //!
 //! Brokers and stores that later tests need become further entries of [`SERVICES`].
 
+mod azurite;
 mod packages;
 mod restic;
 
@@ -26,17 +27,21 @@ const SERVICES: &[Service] = &[
         provide: packages::provide,
     },
     Service { name: "restic", purpose: "stock restic, the judge of every repository", provide: restic::provide },
+    Service { name: "azurite", purpose: "the emulator of Azure Blob Storage", provide: azurite::provide },
 ];
 
 /// Where the tools are that tests are told about.
 pub(crate) struct Tools {
     pub(crate) restic: PathBuf,
+    /// Only the black box tests have it.
+    pub(crate) azurite: Option<PathBuf>,
 }
 
 /// Stock restic alone: some unit tests ask it.
 pub(crate) fn provide_restic() -> Result<Tools, Failure> {
     restic::provide()?;
-    restic::find().map(|restic| Tools { restic: restic.path }).ok_or_else(restic::missing)
+    let restic = restic::find().ok_or_else(restic::missing)?;
+    Ok(Tools { restic: restic.path, azurite: None })
 }
 
 /// Provides every service, in order.
@@ -45,5 +50,7 @@ pub(crate) fn provide_all() -> Result<Tools, Failure> {
         let found = (service.provide)()?;
         println!("{}: {found} ({})", service.name, service.purpose);
     }
-    restic::find().map(|restic| Tools { restic: restic.path }).ok_or_else(restic::missing)
+    let restic = restic::find().ok_or_else(restic::missing)?;
+    let azurite = azurite::find().ok_or_else(azurite::missing)?;
+    Ok(Tools { restic: restic.path, azurite: Some(azurite) })
 }

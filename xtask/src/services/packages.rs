@@ -13,6 +13,11 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("setcap", "libcap2-bin"),
     ("unshare", "util-linux"),
     ("mount", "mount"),
+    ("openssl", "openssl"),
+    // Stock restic reaches Azure through it: the restic of Debian is built without.
+    ("rclone", "rclone"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
 ];
 
 /// Installs what is missing.
