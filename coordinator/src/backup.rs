@@ -349,3 +349,20 @@ fn coordinator_id(job: &JobId) -> WorkerId {
         Err(_) => unreachable!("a job id has the shape of a worker id"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check_clock;
+    use crate::error::JobError;
+
+    #[test]
+    fn a_clock_may_be_two_minutes_off() {
+        for offset in [None, Some(0), Some(120), Some(-120)] {
+            assert!(check_clock(offset).is_ok(), "{offset:?}");
+        }
+        for offset in [121, -121, i64::MAX, i64::MIN + 1] {
+            let error = check_clock(Some(offset)).unwrap_err();
+            assert!(matches!(error, JobError::ClockOff { seconds } if seconds == offset), "{error}");
+        }
+    }
+}

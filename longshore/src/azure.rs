@@ -71,6 +71,12 @@ pub(crate) enum AzureConfigError {
     /// The connection string cannot be taken apart.
     #[error("{CONNECTION} is not made of NAME=VALUE with semicolons between")]
     ConnectionString,
+    /// The endpoint has what it is shown and logged without, or is no URL.
+    #[error("the endpoint in {variable} is not an http or https URL without user, query and fragment")]
+    Endpoint {
+        /// The variable.
+        variable: &'static str,
+    },
     /// Packs in the archive cannot be read.
     #[error(
         "{PACK_TIER} is archive: packs in the archive tier take hours to be read again, so no backup could be checked, \
@@ -94,7 +100,7 @@ pub(crate) fn settings(environment: &Environment) -> Result<AzureSettings, Azure
     let text = |name| environment.text(name).map(|text| text.map(str::trim));
     let connection = text(CONNECTION)?.map(ConnectionString::parse).transpose()?.unwrap_or_default();
     let suffix = text(SUFFIX)?.or(connection.suffix).unwrap_or(DEFAULT_SUFFIX);
-    let endpoint = text(ENDPOINT)?.map(|endpoint| endpoint.trim_end_matches('/'));
+    let endpoint = text(ENDPOINT)?.map(|endpoint| plain_endpoint(ENDPOINT, endpoint)).transpose()?;
     let account = one_account(&[
         (NAME, text(NAME)?.map(str::to_owned)),
         (CONNECTION, connection.account.map(str::to_owned)),
@@ -133,7 +139,7 @@ impl<'a> ConnectionString<'a> {
                 "accountname" => parts.account = Some(value),
                 "accountkey" => parts.key = Some(value),
                 "sharedaccesssignature" => parts.sas = Some(value),
-                "blobendpoint" => parts.endpoint = Some(value.trim_end_matches('/')),
+                "blobendpoint" => parts.endpoint = Some(plain_endpoint(CONNECTION, value)?),
                 "endpointsuffix" => parts.suffix = Some(value),
                 "defaultendpointsprotocol" => parts.protocol = Some(value),
                 "usedevelopmentstorage" if value.eq_ignore_ascii_case("true") => {
@@ -146,6 +152,15 @@ impl<'a> ConnectionString<'a> {
         }
         Ok(parts)
     }
+}
+
+/// An endpoint that can be shown: a signature behind a question mark would be a secret.
+fn plain_endpoint<'a>(variable: &'static str, endpoint: &'a str) -> Result<&'a str, AzureConfigError> {
+    let is_url = ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme));
+    if !is_url || endpoint.contains(['?', '#', '@']) {
+        return Err(AzureConfigError::Endpoint { variable });
+    }
+    Ok(endpoint.trim_end_matches('/'))
 }
 
 /// The account that all agree on.

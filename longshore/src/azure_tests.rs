@@ -128,6 +128,14 @@ fn no_secret_is_shown() {
         let error = resolve(variables).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
     }
-    let error = resolve([(CONNECTION, "AccountName=name;AccountKey=!hunter2")]).unwrap_err();
-    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    for (variable, value) in [
+        (CONNECTION, "AccountName=name;AccountKey=!hunter2"),
+        (CONNECTION, "BlobEndpoint=https://h/name?sig=hunter2"),
+        (ENDPOINT, "https://h/name?sig=hunter2"),
+        (ENDPOINT, "https://user:hunter2@h/name"),
+        (ENDPOINT, "hunter2"),
+    ] {
+        let error = resolve([(variable, value)]).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    }
 }

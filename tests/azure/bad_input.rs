@@ -14,7 +14,7 @@ type Case<'a> = (&'a str, i32, &'a [&'a str], Longshore);
 fn every_fault_has_its_code_and_its_words() {
     let ground = Ground::bare(Azurite::start());
     let good = || ground.longshore();
-    // A port that was free a moment ago, and stays bound and not listened on by nobody else.
+    // Free a moment ago, and nobody's now.
     let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
     let at = |endpoint: &str| {
         longshore_at(endpoint, REPOSITORY, &ground.password_file).variable("AZURE_ACCOUNT_KEY", &key_text())
@@ -34,7 +34,12 @@ fn every_fault_has_its_code_and_its_words() {
             &["https"],
             longshore_at(&ground.azurite.endpoint(), REPOSITORY, &ground.password_file),
         ),
-        ("an unknown version", 1, &["400", "2199-01-01"], good().variable("LONGSHORE_AZURE_API_VERSION", "2199-01-01")),
+        (
+            "an unknown version",
+            1,
+            &["400", "InvalidHeaderValue"],
+            good().variable("LONGSHORE_AZURE_API_VERSION", "2199-01-01"),
+        ),
         (
             "a name that no container has",
             1,

@@ -70,7 +70,7 @@ fn a_token_of_the_azure_cli_does_over_https() {
     std::fs::write(&az, format!("#!/bin/sh\necho '{answer}'\n")).expect("written");
     std::fs::set_permissions(&az, std::fs::Permissions::from_mode(0o755)).expect("executable");
     let path = format!("{}:{}", ground.scratch.join("bin").display(), std::env::var("PATH").expect("a PATH"));
-    let certificate = ground.azurite.certificate().and_then(|path| path.to_str()).expect("plain").to_owned();
+    let certificate = ground.azurite.authority().and_then(|path| path.to_str()).expect("plain").to_owned();
     let longshore = bare(&ground).variable("PATH", &path).variable("AZURE_FORCE_CLI_CREDENTIAL", "true");
     let unknown = longshore.run(["snapshots"]).expect_code(7);
     assert!(unknown.stderr.contains("certificate"), "{}", unknown.stderr);
@@ -96,7 +96,7 @@ fn a_token_of_a_managed_identity_does() {
             let _ = (&client).write_all(format!("{head}{body}").as_bytes());
         }
     });
-    let certificate = ground.azurite.certificate().and_then(|path| path.to_str()).expect("plain").to_owned();
+    let certificate = ground.azurite.authority().and_then(|path| path.to_str()).expect("plain").to_owned();
     let longshore = bare(&ground)
         .variable("LONGSHORE_AZURE_CA_FILE", &certificate)
         .variable("IDENTITY_ENDPOINT", &endpoint)
@@ -107,7 +107,7 @@ fn a_token_of_a_managed_identity_does() {
 #[test]
 fn without_any_credential_every_way_says_why() {
     let ground = Ground::bare(Azurite::start_with_tls());
-    let certificate = ground.azurite.certificate().and_then(|path| path.to_str()).expect("plain").to_owned();
+    let certificate = ground.azurite.authority().and_then(|path| path.to_str()).expect("plain").to_owned();
     let longshore = bare(&ground).variable("LONGSHORE_AZURE_CA_FILE", &certificate).variable("PATH", "/usr/bin:/bin");
     let cli = longshore.variable("AZURE_FORCE_CLI_CREDENTIAL", "1");
     let outcome = cli.run(["snapshots"]).expect_code(6);

@@ -29,7 +29,7 @@ pub const ALL_RIGHTS: &str = "rwdlac";
 pub struct Azurite {
     child: Child,
     port: u16,
-    certificate: Option<PathBuf>,
+    authority: Option<PathBuf>,
     _folder: Scratch,
 }
 
@@ -39,14 +39,20 @@ impl Azurite {
         Self::start_with(Scratch::new("azurite"), None)
     }
 
-    /// Starts one that speaks https with a certificate of its own and believes tokens of Entra ID unseen.
+    /// Starts one that speaks https, with a certificate of a private authority, and believes tokens of Entra ID unseen.
     pub fn start_with_tls() -> Self {
         let folder = Scratch::new("azurite");
-        let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
-        let mut command = Command::new("openssl");
-        command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=longshore test"]);
-        command.args(["-addext", "subjectAltName=IP:127.0.0.1", "-keyout"]).arg(&key).arg("-out").arg(&certificate);
-        process::run(&mut command).expect_code(0);
+        let openssl = |words: &str| {
+            let mut command = Command::new("openssl");
+            process::run(command.args(words.split_whitespace()).current_dir(folder.path())).expect_code(0);
+        };
+        folder.file("extensions", "basicConstraints=critical,CA:FALSE\nsubjectAltName=IP:127.0.0.1\n");
+        openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem");
+        openssl("req -newkey rsa:2048 -nodes -subj /CN=azurite -keyout key.pem -out request.pem");
+        openssl(
+            "x509 -req -days 2 -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -extfile extensions -out own.pem",
+        );
+        let (certificate, key) = (folder.join("own.pem"), folder.join("key.pem"));
         Self::start_with(folder, Some((certificate, key)))
     }
 
@@ -65,7 +71,7 @@ impl Azurite {
         let port = ready.unwrap_or_else(|| panic!("Azurite ended before it listened"));
         // Its further words go nowhere, but it must be able to say them.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, port, certificate: tls.map(|(certificate, _)| certificate), _folder: folder }
+        Self { child, port, authority: tls.map(|_| folder.join("ca.pem")), _folder: folder }
     }
 
     /// Its port on 127.0.0.1.
@@ -73,14 +79,14 @@ impl Azurite {
         self.port
     }
 
-    /// Its certificate, which is its own authority.
-    pub fn certificate(&self) -> Option<&Path> {
-        self.certificate.as_deref()
+    /// The certificate of the authority that its own one is from.
+    pub fn authority(&self) -> Option<&Path> {
+        self.authority.as_deref()
     }
 
     /// The endpoint of the account.
     pub fn endpoint(&self) -> String {
-        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        let scheme = if self.authority.is_some() { "https" } else { "http" };
         format!("{scheme}://127.0.0.1:{}/{ACCOUNT}", self.port)
     }
 
