@@ -62,7 +62,7 @@ async fn a_long_body_comes_in_blocks_and_is_created_once() {
     let endpoint = format!("http://127.0.0.1:{}/{ACCOUNT}", proxy.port());
     let storage = azure(&AzureSettings { pack_tier: Some(PackTier::Cool), ..settings(&endpoint) }, "box", "");
     storage.create().await.expect("created");
-    let content: Vec<u8> = (0..40_000_003_u32).map(|number| (number * 2_654_435_761_u32 >> 13) as u8).collect();
+    let content: Vec<u8> = (0..40_000_003_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&content).expect("written");
     let spooled = Body::Spooled { file: Arc::new(file), len: content.len() as u64 };
