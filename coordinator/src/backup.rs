@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::Doors;
 use crate::assemble::Assembler;
 use crate::commit::{Committer, Fence};
-use crate::error::JobError;
+use crate::error::{CLOCK_OFF_SECONDS_MAX, JobError};
 use crate::heartbeat::{new_coordinator_id, while_leading};
 use crate::job::{Progress, Settings as JobSettings, State};
 use crate::lead::{Ended, Lead};
@@ -93,6 +93,7 @@ pub async fn run(
 ) -> Result<BackupDone, JobError> {
     let request = backup_request(submission)?;
     doors.repository.check_writable()?;
+    check_clock(doors.repository.storage().clock_offset_seconds())?;
     let mut submission = submission.clone();
     for lost in 1.. {
         let next = (lost < LOCKS_LOST_MAX).then(|| new_job_id(doors));
@@ -105,6 +106,14 @@ pub async fn run(
         }
     }
     Err(JobError::Cancelled)
+}
+
+/// Refuses to start beside a clock that differs too much; a storage without a clock says nothing.
+fn check_clock(offset_seconds: Option<i64>) -> Result<(), JobError> {
+    match offset_seconds {
+        Some(seconds) if seconds.unsigned_abs() > CLOCK_OFF_SECONDS_MAX => Err(JobError::ClockOff { seconds }),
+        _ => Ok(()),
+    }
 }
 
 /// The backup that a submission asks for.
@@ -338,5 +347,22 @@ fn coordinator_id(job: &JobId) -> WorkerId {
     match WorkerId::new(job.as_str()) {
         Ok(id) => id,
         Err(_) => unreachable!("a job id has the shape of a worker id"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_clock;
+    use crate::error::JobError;
+
+    #[test]
+    fn a_clock_may_be_two_minutes_off() {
+        for offset in [None, Some(0), Some(120), Some(-120)] {
+            assert!(check_clock(offset).is_ok(), "{offset:?}");
+        }
+        for offset in [121, -121, i64::MAX, i64::MIN + 1] {
+            let error = check_clock(Some(offset)).unwrap_err();
+            assert!(matches!(error, JobError::ClockOff { seconds } if seconds == offset), "{error}");
+        }
     }
 }

@@ -8,6 +8,9 @@ use repository::locks::{HoldError, LockError, Lost, RepositoryLock};
 use repository::repository::RepositoryError;
 use repository::storage::StorageError;
 
+/// A clock that differs more from the storage's is off.
+pub(crate) const CLOCK_OFF_SECONDS_MAX: u64 = 120;
+
 /// Why a job ended without a result.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
@@ -49,6 +52,14 @@ pub enum JobError {
     Ended {
         /// The job.
         job: JobId,
+    },
+    /// Locks and snapshots would carry times that nobody else has.
+    #[error(
+        "the clock of the storage is {seconds} seconds ahead of this machine's (allowed are {CLOCK_OFF_SECONDS_MAX})"
+    )]
+    ClockOff {
+        /// How far the storage's clock is ahead; negative if it is behind.
+        seconds: i64,
     },
     /// The job failed.
     #[error("{reason}")]

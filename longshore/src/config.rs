@@ -19,7 +19,8 @@ pub(crate) struct RepositoryFlags {
     /// The repository: a folder, or azure:CONTAINER:/PREFIX.
     ///
     /// Without it LONGSHORE_REPOSITORY counts, then RESTIC_REPOSITORY and RESTIC_REPOSITORY_FILE, then a repository in
-    /// the user's data folder, which `backup` and `init` make when it is missing.
+    /// the user's data folder, which `backup` and `init` make when it is missing. docs/azure.md has the variables of
+    /// storage accounts: AZURE_ACCOUNT_NAME with AZURE_ACCOUNT_KEY, AZURE_ACCOUNT_SAS or Entra ID, and others.
     #[arg(long, short, global = true, value_name = "REPOSITORY")]
     pub(crate) repo: Option<String>,
 

@@ -12,6 +12,7 @@ use sources::files::exclude::ExcludeError;
 use sources::files::targets::TargetError;
 use sources::source::SourceError;
 
+use crate::azure::AzureConfigError;
 use crate::config::ConfigError;
 use crate::output::printable;
 use crate::password::PasswordError;
@@ -89,7 +90,10 @@ pub(crate) enum CommandError {
     /// No place of a repository.
     #[error(transparent)]
     Location(#[from] LocationError),
-    /// A kind of storage without a client.
+    /// Variables that name no storage account that can be used.
+    #[error(transparent)]
+    Azure(#[from] AzureConfigError),
+    /// A storage that cannot be used as it is configured.
     #[error(transparent)]
     OpenStorage(#[from] OpenError),
     /// A file that belongs to the command itself.
@@ -169,7 +173,8 @@ fn judge(error: &CommandError) -> Verdict {
     match error {
         CommandError::Usage(_) | CommandError::Location(_) | CommandError::Exclude(_) => (ExitStatus::Usage, None),
         CommandError::Config(error) => judge_config(error),
-        CommandError::OpenStorage(OpenError::NoClient { .. }) => (ExitStatus::Failed, None),
+        CommandError::Azure(error) => judge_azure(error),
+        CommandError::OpenStorage(_) => (ExitStatus::Usage, None),
         CommandError::File { .. } | CommandError::Output(_) => (ExitStatus::Failed, None),
         CommandError::Password(error) => judge_password(error),
         CommandError::Repository(error) => judge_repository(error),
@@ -196,6 +201,16 @@ fn judge_config(error: &ConfigError) -> Verdict {
         ConfigError::TwoPasswords { .. } => hint("unset one of them"),
         ConfigError::HalfAFleet { present, missing } => hint(format!("set {missing} too, or unset {present}")),
         ConfigError::NotText(_) | ConfigError::BadNumber { .. } => None,
+    };
+    (ExitStatus::Usage, advice)
+}
+
+fn judge_azure(error: &AzureConfigError) -> Verdict {
+    let advice = match error {
+        AzureConfigError::NoAccount => hint("set AZURE_ACCOUNT_NAME, and AZURE_ACCOUNT_KEY or AZURE_ACCOUNT_SAS"),
+        AzureConfigError::TwoAccounts { .. } => hint("unset one of them, or let both name the same account"),
+        AzureConfigError::Archive => hint("use cold, which is read at once, or unset it"),
+        _ => None,
     };
     (ExitStatus::Usage, advice)
 }
@@ -259,7 +274,10 @@ fn judge_storage(error: &StorageError) -> Verdict {
         StorageErrorKind::Unavailable | StorageErrorKind::Unknown if is_service => {
             (ExitStatus::Unreachable, hint("check the network and the service, then try again"))
         }
-        StorageErrorKind::NotFound if is_service => (ExitStatus::NoRepository, None),
+        StorageErrorKind::NotFound if is_service => (
+            ExitStatus::NoRepository,
+            hint("check the container's name; `longshore init` makes container and repository"),
+        ),
         _ => (ExitStatus::Failed, None),
     }
 }
@@ -289,6 +307,7 @@ fn judge_job(error: &JobError) -> Verdict {
             None => (ExitStatus::Failed, None),
         },
         JobError::Cancelled => (ExitStatus::Interrupted, hint("the same command goes on where this one was stopped")),
+        JobError::ClockOff { .. } => (ExitStatus::Failed, hint("set this machine's clock, then try again")),
         JobError::LockLost(_) => (ExitStatus::Failed, hint("somebody removes our locks; find out who, then try again")),
         _ => (ExitStatus::Failed, None),
     }

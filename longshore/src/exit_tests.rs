@@ -12,7 +12,7 @@ use super::*;
 
 fn storage(kind: StorageErrorKind, location: &str) -> StorageError {
     let (name, location) = ("config".to_owned(), location.to_owned());
-    StorageError { kind, action: "read", name, location, source: Arc::new(kind) }
+    StorageError { kind, action: "read", name, location, retry_after: None, source: Arc::new(kind) }
 }
 
 fn locked(stale: bool) -> LockError {
@@ -78,7 +78,11 @@ fn cases() -> Vec<Case> {
         ),
         (RepositoryError::from(storage(StorageErrorKind::Denied, azure)).into(), 6, &["refused"], &["credentials"]),
         (RepositoryError::from(storage(StorageErrorKind::Unknown, azure)).into(), 7, &["no answer"], &["network"]),
-        (RepositoryError::from(storage(StorageErrorKind::NotFound, azure)).into(), 10, &["nothing"], &[]),
+        (RepositoryError::from(storage(StorageErrorKind::NotFound, azure)).into(), 10, &["nothing"], &["init"]),
+        (AzureConfigError::NoAccount.into(), 2, &["storage account"], &["AZURE_ACCOUNT_NAME"]),
+        (AzureConfigError::Archive.into(), 2, &["archive", "hours"], &["cold"]),
+        (OpenError::NoAccount { location: azure.into() }.into(), 2, &["azure:box:/"], &[]),
+        (JobError::ClockOff { seconds: -300 }.into(), 1, &["300 seconds"], &["clock"]),
     ]
 }
 

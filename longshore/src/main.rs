@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+mod azure;
 mod cli;
 mod commands;
 mod config;

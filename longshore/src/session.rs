@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleet::clock::SystemClock;
 use fleet::rand::SystemRandom;
@@ -14,6 +15,7 @@ use repository::format::node_time::NodeTime;
 use repository::repository::{FileKind, Repository, RepositoryError};
 use repository::storage::{Location, Options, Storage};
 
+use crate::azure;
 use crate::config::{Configuration, PasswordSource, RepositoryFlags, RepositoryPlace, Workplace};
 use crate::environment::Environment;
 use crate::exit::CommandError;
@@ -23,6 +25,9 @@ use crate::password;
 
 /// Marks the cache folder for programs that leave caches out of backups (https://bford.info/cachedir/).
 const CACHE_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n";
+
+/// A storage that does not answer at all is given up after this time: it is rather misnamed than away.
+const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// One run of the program.
 pub(crate) struct Session {
@@ -79,7 +84,12 @@ impl Session {
                 contents.trim().parse()?
             }
         };
-        Ok(repository::storage::open(&location, Options::new(self.clock.clone(), self.random.clone()))?)
+        let mut options = Options::new(self.clock.clone(), self.random.clone());
+        options.settings.backoff.first_answer_within = FIRST_ANSWER_WITHIN;
+        if let Location::Azure { .. } = location {
+            options.azure = Some(azure::settings(&self.environment)?);
+        }
+        Ok(repository::storage::open(&location, options)?)
     }
 
     /// Opens the repository.

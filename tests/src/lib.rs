@@ -3,6 +3,7 @@
 //!
 //! All of it panics with what it was doing when something outside the test fails: a broken harness is a failed test.
 
+pub mod azurite;
 pub mod bytes;
 pub mod cli;
 pub mod compare;
@@ -10,6 +11,7 @@ pub mod frozen;
 pub mod mounts;
 pub mod mutate;
 pub mod process;
+pub mod proxy;
 pub mod restic;
 pub mod scratch;
 pub mod services;

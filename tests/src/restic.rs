@@ -20,6 +20,8 @@ pub struct Restic {
     binary: PathBuf,
     repository: PathBuf,
     password_file: PathBuf,
+    cache: PathBuf,
+    variables: Vec<(String, String)>,
 }
 
 /// A finished `restic backup`.
@@ -44,7 +46,15 @@ impl Backup {
 impl Restic {
     /// An existing or coming repository with the password in a file.
     pub fn at(repository: &Path, password_file: &Path) -> Self {
-        Self { binary: binary(), repository: repository.to_path_buf(), password_file: password_file.to_path_buf() }
+        let cache = repository.with_extension("cache");
+        let (repository, password_file) = (repository.to_path_buf(), password_file.to_path_buf());
+        Self { binary: binary(), repository, password_file, cache, variables: Vec::new() }
+    }
+
+    /// A repository that is not in a folder: `location` in restic's notation, and the variables that reaching it takes.
+    pub fn elsewhere(location: &str, password_file: &Path, variables: Vec<(String, String)>) -> Self {
+        let cache = password_file.with_extension("cache");
+        Self { cache, variables, ..Self::at(Path::new(location), password_file) }
     }
 
     /// A new repository `repository` in `folder`, with `password` beside it.
@@ -88,7 +98,7 @@ impl Restic {
         let path = std::env::var_os("PATH").unwrap_or_default();
         command.env_clear().env("PATH", path).env("TZ", "UTC").env("HOME", "/nonexistent");
         command.env("RESTIC_REPOSITORY", &self.repository).env("RESTIC_PASSWORD_FILE", &self.password_file);
-        command.env("RESTIC_CACHE_DIR", self.repository.with_extension("cache"));
+        command.env("RESTIC_CACHE_DIR", &self.cache).envs(self.variables.iter().map(|(name, value)| (name, value)));
     }
 
     /// Runs to the end.

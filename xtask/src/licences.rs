@@ -16,6 +16,8 @@ const ALLOWED: &[&str] = &[
     "Zlib",
     "CC0-1.0",
     "0BSD",
+    // Data, permissive: Mozilla's list of root certificates, which the TLS library uses on other platforms than ours.
+    "CDLA-Permissive-2.0",
 ];
 
 /// Judges every package that is not of the workspace and prints each finding.

@@ -126,6 +126,7 @@ fn e2e(
     words.extend(arguments);
     let mut command = cargo(metadata.workspace_root.as_std_path(), &words);
     command.env("LONGSHORE_BIN", binary).env("LONGSHORE_RESTIC", &tools.restic);
+    command.envs(tools.azurite.as_ref().map(|azurite| ("LONGSHORE_AZURITE", azurite)));
     if extent == Extent::Full {
         command.env("LONGSHORE_TEST_FULL", "1");
     }

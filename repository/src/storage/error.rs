@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::operation::Operation;
 
@@ -102,6 +103,8 @@ pub struct StorageError {
     pub name: String,
     /// The storage, as [`super::Storage::location`] says.
     pub location: String,
+    /// How long the service asks to wait before the next try.
+    pub retry_after: Option<Duration>,
     /// The cause.
     #[source]
     pub source: Arc<dyn Error + Send + Sync>,
@@ -110,8 +113,8 @@ pub struct StorageError {
 impl StorageError {
     /// An error of `operation` on the object (or prefix) `name`.
     pub fn new(operation: Operation, name: &str, location: String, failure: Failure) -> Self {
-        let Failure { kind, source } = failure;
-        Self { kind, action: operation.verb(), name: name.to_owned(), location, source }
+        let Failure { kind, source, retry_after } = failure;
+        Self { kind, action: operation.verb(), name: name.to_owned(), location, retry_after, source }
     }
 
     /// Whether the same call may succeed later.
@@ -127,12 +130,14 @@ pub struct Failure {
     pub kind: StorageErrorKind,
     /// The cause.
     pub source: Arc<dyn Error + Send + Sync>,
+    /// How long the service asks to wait before the next try.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// `kind` because of `source`.
     pub fn new(kind: StorageErrorKind, source: impl Error + Send + Sync + 'static) -> Self {
-        Self { kind, source: Arc::new(source) }
+        Self { kind, source: Arc::new(source), retry_after: None }
     }
 }
 

@@ -257,6 +257,10 @@ impl Storage for Faulty {
         let begun = self.begin(Operation::Create, "", 0);
         self.carry_out(begun, Operation::Create, "", self.inner.create()).await
     }
+
+    fn clock_offset_seconds(&self) -> Option<i64> {
+        self.inner.clock_offset_seconds()
+    }
 }
 
 #[cfg(test)]

@@ -155,6 +155,10 @@ impl Storage for Limit {
         let inner = self.inner.clone();
         self.in_turn(async move { inner.create().await }).await
     }
+
+    fn clock_offset_seconds(&self) -> Option<i64> {
+        self.inner.clock_offset_seconds()
+    }
 }
 
 #[cfg(test)]

@@ -186,6 +186,10 @@ impl Storage for Meter {
     async fn create(&self) -> Result<(), StorageError> {
         self.count(Operation::Create, self.inner.create()).await
     }
+
+    fn clock_offset_seconds(&self) -> Option<i64> {
+        self.inner.clock_offset_seconds()
+    }
 }
 
 #[cfg(test)]

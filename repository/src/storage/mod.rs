@@ -10,7 +10,7 @@
 //! whose name is the hash of the content take it as success; others read it back and compare.
 //!
 //! # What is here
-//! [`Local`] and [`Memory`] store; [`retry`], [`limit`] and [`meter`] wrap a storage and are stacked
+//! [`Local`], [`Memory`] and [`Azure`] store; [`retry`], [`limit`] and [`meter`] wrap a storage and are stacked
 //! by [`open()`]; `contract` (what every implementation must do) and `faulty` (a network that fails
 //! by plan) are for tests, in this crate and, with the feature `testing`, in others.
 //!
@@ -24,6 +24,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub mod azure;
 mod body;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
@@ -42,6 +43,7 @@ pub mod retry;
 mod test_handles;
 mod url;
 
+pub use azure::Azure;
 pub use body::Body;
 pub use error::{Failure, StorageError, StorageErrorKind};
 pub use local::Local;
@@ -102,4 +104,10 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Makes the place ready for a new repository (directories, container).
     async fn create(&self) -> Result<(), StorageError>;
+
+    /// How many seconds the clock of the service is ahead of ours (behind, if negative), as its last answer said. `None`
+    /// where there is no such clock, or no answer yet. A wrapper passes it on.
+    fn clock_offset_seconds(&self) -> Option<i64> {
+        None
+    }
 }

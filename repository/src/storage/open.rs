@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use proto::handles::{Clock, Random};
 
+use super::azure::{AzureOpenError, AzureSettings};
 use super::limit::{Limit, Limits};
 use super::meter::{Counters, Meter};
 use super::retry::{Backoff, Retry};
-use super::{Local, Location, Storage};
+use super::{Azure, Local, Location, Storage};
 
 /// What a user can set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,34 +34,49 @@ pub struct Options {
     pub counters: Arc<Counters>,
     /// What a user can set.
     pub settings: Settings,
+    /// The storage account, where one is configured.
+    pub azure: Option<AzureSettings>,
 }
 
 impl Options {
     /// Options with their defaults and counters of their own.
     pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        Self { clock, random, counters: Arc::default(), settings: Settings::default() }
+        Self { clock, random, counters: Arc::default(), settings: Settings::default(), azure: None }
     }
 }
 
 /// A storage that cannot be opened at all.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// There is no client for this kind of storage in this build.
-    #[error("{location}: this build has no client for Azure Blob Storage")]
-    NoClient {
+    /// Nobody said which storage account it is.
+    #[error("{location}: no storage account is configured")]
+    NoAccount {
         /// The place in restic's notation.
         location: String,
+    },
+    /// The storage account cannot be reached as it is configured.
+    #[error("{location}")]
+    Account {
+        /// The place in restic's notation.
+        location: String,
+        /// What is wrong.
+        source: AzureOpenError,
     },
 }
 
 /// The storage at `location`. Nothing is read or made; see [`Storage::create`].
 ///
 /// # Errors
-/// [`OpenError::NoClient`] for `azure:`.
+/// An account that is missing or cannot be used, for `azure:`.
 pub fn open(location: &Location, options: Options) -> Result<Arc<dyn Storage>, OpenError> {
     let storage: Arc<dyn Storage> = match location {
         Location::Local(path) => Arc::new(Local::new(path)),
-        Location::Azure { .. } => return Err(OpenError::NoClient { location: location.to_string() }),
+        Location::Azure { container, prefix } => {
+            let location = location.to_string();
+            let Some(settings) = &options.azure else { return Err(OpenError::NoAccount { location }) };
+            let azure = Azure::new(settings, container, prefix, options.clock.clone(), options.random.clone());
+            Arc::new(azure.map_err(|source| OpenError::Account { location, source })?)
+        }
         #[cfg(any(test, feature = "testing"))]
         Location::Memory => Arc::new(super::Memory::new()),
     };
@@ -69,7 +85,7 @@ pub fn open(location: &Location, options: Options) -> Result<Arc<dyn Storage>, O
 
 /// Puts the wrappers round `storage`, which may be one of a test's own.
 pub fn stack(storage: Arc<dyn Storage>, options: Options) -> Arc<dyn Storage> {
-    let Options { clock, random, counters, settings } = options;
+    let Options { clock, random, counters, settings, azure: _ } = options;
     let metered = Arc::new(Meter::new(storage, counters.clone(), clock.clone()));
     let limited = Arc::new(Limit::new(metered, settings.limits, clock.clone()));
     Arc::new(Retry::new(limited, settings.backoff, clock, random, counters))
@@ -78,6 +94,7 @@ pub fn stack(storage: Arc<dyn Storage>, options: Options) -> Arc<dyn Storage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::azure::{AzureCredential, EntraWay};
     use crate::storage::faulty::{Fault, Faulty};
     use crate::storage::test_handles::{JumpingClock, SeededRandom};
     use crate::storage::{Memory, Operation, StorageErrorKind, contract};
@@ -106,7 +123,19 @@ mod tests {
     fn azure_says_what_is_missing() {
         let location: Location = "azure:box:/prefix".parse().unwrap();
         let error = open(&location, options()).unwrap_err();
-        assert!(error.to_string().starts_with("azure:box:/prefix: this build has no client"), "{error}");
+        assert_eq!(error.to_string(), "azure:box:/prefix: no storage account is configured");
+        let credential = AzureCredential::Entra(vec![EntraWay::AzureCli]);
+        for (endpoint, ca_file, words) in [
+            ("file:///x", None, "not an http or https URL"),
+            ("http://h/name", None, "not https"),
+            ("https://h", Some("/nonexistent".into()), "read the certificates in /nonexistent"),
+            ("https://h", Some("/dev/null".into()), "no certificates"),
+        ] {
+            let settings = AzureSettings { ca_file, ..AzureSettings::new("name", endpoint, credential.clone()) };
+            let error = open(&location, Options { azure: Some(settings), ..options() }).unwrap_err();
+            let OpenError::Account { source, .. } = error else { panic!("{error}") };
+            assert!(source.to_string().contains(words), "{source}");
+        }
     }
 
     #[tokio::test]

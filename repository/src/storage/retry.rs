@@ -3,7 +3,8 @@
 //! # Retries
 //! Errors that are transient ([`StorageError::is_transient`]) are tried again after a random time
 //! below a bound that doubles (full jitter), until the next try would begin later than allowed.
-//! Then the last error is returned.
+//! Then the last error is returned. Where the service asks for a longer wait it gets it. Patience is
+//! short until the storage has answered once: what was never there is rather misnamed than away.
 //!
 //! # Create-only after a lost answer
 //! A put whose answer was lost may have happened; the next try then finds the name taken, by its
@@ -19,6 +20,7 @@ use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -40,6 +42,8 @@ pub struct Backoff {
     pub longest: Duration,
     /// No try begins later than this after the first.
     pub give_up_after: Duration,
+    /// The same while the storage has not answered any call yet; the shorter one counts.
+    pub first_answer_within: Duration,
 }
 
 impl Default for Backoff {
@@ -49,6 +53,7 @@ impl Default for Backoff {
             first: Duration::from_millis(500),
             longest: Duration::from_secs(30),
             give_up_after: Duration::from_secs(15 * 60),
+            first_answer_within: Duration::MAX,
         }
     }
 }
@@ -60,6 +65,8 @@ pub struct Retry {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     counters: Arc<Counters>,
+    /// Some call had an answer.
+    has_answered: AtomicBool,
 }
 
 impl Retry {
@@ -71,7 +78,7 @@ impl Retry {
         random: Arc<dyn Random>,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { inner, backoff, clock, random, counters }
+        Self { inner, backoff, clock, random, counters, has_answered: AtomicBool::new(false) }
     }
 
     fn patience(&self) -> Patience<'_> {
@@ -85,7 +92,10 @@ impl Retry {
         loop {
             match call().await {
                 Err(error) if error.is_transient() => patience.wait_after(error).await?,
-                result => return result,
+                result => {
+                    self.has_answered.store(true, Ordering::Relaxed);
+                    return result;
+                }
             }
         }
     }
@@ -132,12 +142,17 @@ struct Patience<'r> {
 impl Patience<'_> {
     /// Waits for the next try, or gives `error` back when there is no time for one.
     async fn wait_after(&mut self, error: StorageError) -> Result<(), StorageError> {
-        let Retry { backoff, clock, random, counters, .. } = self.retry;
+        let Retry { backoff, clock, random, counters, has_answered, .. } = self.retry;
         let bound_nanos = u64::try_from(self.bound.as_nanos()).unwrap_or(u64::MAX).max(1);
         // Never quite zero, so that tries end even where time stands still between them.
         let wait = Duration::from_nanos(random.below(bound_nanos)) + Duration::from_millis(1);
+        let wait = wait.max(error.retry_after.unwrap_or_default());
         let waited = clock.monotonic().saturating_sub(self.start);
-        if waited + wait > backoff.give_up_after {
+        let limit = match has_answered.load(Ordering::Relaxed) {
+            true => backoff.give_up_after,
+            false => backoff.first_answer_within.min(backoff.give_up_after),
+        };
+        if waited.saturating_add(wait) > limit {
             return Err(error);
         }
         tracing::debug!(error = &error as &dyn std::error::Error, kind = error.kind.label(), ?wait, "storage: again");
@@ -170,9 +185,13 @@ impl Storage for Retry {
                     patience.wait_after(error).await.map_err(|error| still_open(error, may_be_there))?;
                 }
                 Err(error) if error.kind == StorageErrorKind::AlreadyThere && may_be_there => {
+                    self.has_answered.store(true, Ordering::Relaxed);
                     return self.recognise(&mut patience, name, &body, error).await;
                 }
-                result => return result.map_err(|error| still_open(error, may_be_there)),
+                result => {
+                    self.has_answered.store(true, Ordering::Relaxed);
+                    return result.map_err(|error| still_open(error, may_be_there));
+                }
             }
         }
     }
@@ -195,6 +214,10 @@ impl Storage for Retry {
 
     async fn create(&self) -> Result<(), StorageError> {
         self.insist(&mut self.patience(), || self.inner.create()).await
+    }
+
+    fn clock_offset_seconds(&self) -> Option<i64> {
+        self.inner.clock_offset_seconds()
     }
 }
 

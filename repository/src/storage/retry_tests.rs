@@ -189,3 +189,72 @@ async fn time_that_the_tries_take_counts() {
     stage.storage.size("config").await.unwrap_err();
     assert_eq!(stage.faulty.records().len(), 2);
 }
+
+#[tokio::test]
+async fn who_never_answered_is_given_up_sooner() {
+    let with = |faults: Vec<Fault>| {
+        let Stage { memory, faulty, clock, .. } = stage(faults);
+        let backoff = Backoff { first_answer_within: Duration::from_secs(30), ..Backoff::default() };
+        let random = Arc::new(SeededRandom::new(1));
+        let storage = Retry::new(faulty.clone(), backoff, clock.clone(), random, Arc::default());
+        Stage { memory, faulty, clock, storage }
+    };
+    let never = with(vec![AWAY; 1_000]);
+    never.storage.size("config").await.unwrap_err();
+    assert!(never.clock.monotonic() <= Duration::from_secs(30), "{:?}", never.clock.sleeps());
+    let once = with([vec![Fault::None], vec![AWAY; 1_000]].concat());
+    once.storage.size("config").await.unwrap_err();
+    once.storage.size("config").await.unwrap_err();
+    assert!(once.clock.monotonic() > Duration::from_secs(600), "{:?}", once.clock.sleeps());
+}
+
+/// Asks for a wait with its first error.
+#[derive(Debug)]
+struct Throttled(Memory, AtomicBool);
+
+#[async_trait]
+impl Storage for Throttled {
+    fn location(&self) -> String {
+        self.0.location()
+    }
+
+    async fn put(&self, name: &str, body: Body) -> Result<(), StorageError> {
+        self.0.put(name, body).await
+    }
+
+    async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Bytes, StorageError> {
+        self.0.get(name, range).await
+    }
+
+    async fn size(&self, name: &str) -> Result<u64, StorageError> {
+        if self.1.swap(true, Ordering::Relaxed) {
+            return self.0.size(name).await;
+        }
+        let retry_after = Some(Duration::from_secs(70));
+        let failure = Failure { retry_after, ..Failure::from(StorageErrorKind::Unavailable) };
+        Err(StorageError::new(Operation::Size, name, self.location(), failure))
+    }
+
+    async fn list(&self, prefix: &str, from: Option<&str>) -> Result<Page, StorageError> {
+        self.0.list(prefix, from).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), StorageError> {
+        self.0.delete(name).await
+    }
+
+    async fn create(&self) -> Result<(), StorageError> {
+        self.0.create().await
+    }
+}
+
+#[tokio::test]
+async fn a_wait_that_the_service_asks_for_is_kept() {
+    let (memory, clock) = (Memory::new(), Arc::new(JumpingClock::default()));
+    memory.put("config", b"x".to_vec().into()).await.unwrap();
+    let throttled = Arc::new(Throttled(memory, AtomicBool::new(false)));
+    let random = Arc::new(SeededRandom::new(1));
+    let storage = Retry::new(throttled, Backoff::default(), clock.clone(), random, Arc::default());
+    assert_eq!(storage.size("config").await.unwrap(), 1);
+    assert_eq!(clock.sleeps(), [Duration::from_secs(70)]);
+}

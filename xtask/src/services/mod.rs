@@ -3,6 +3,7 @@
 //!
 //! Stores that later tests need become further entries of [`SERVICES`].
 
+mod azurite;
 mod packages;
 mod rabbitmq;
 mod redis;
@@ -32,6 +33,7 @@ const SERVICES: &[Service] = &[
     Service { name: "restic", purpose: "stock restic, the judge of every repository", provide: restic::provide },
     Service { name: "rabbitmq", purpose: "the task queue of a fleet", provide: rabbitmq::provide },
     Service { name: "redis", purpose: "the job state of a fleet", provide: redis::provide },
+    Service { name: "azurite", purpose: "the emulator of Azure Blob Storage", provide: azurite::provide },
 ];
 
 /// A service that does not listen by then does not start.
@@ -40,13 +42,16 @@ const START_SECONDS_MAX: u32 = 120;
 /// Where the tools are that tests are told about.
 pub(crate) struct Tools {
     pub(crate) restic: PathBuf,
+    /// Only the black box tests have it.
+    pub(crate) azurite: Option<PathBuf>,
 }
 
 /// What unit tests need: some ask stock restic, some set attributes with the file system's own tools.
 pub(crate) fn provide_for_unit_tests() -> Result<Tools, Failure> {
     packages::provide()?;
     restic::provide()?;
-    restic::find().map(|restic| Tools { restic: restic.path }).ok_or_else(restic::missing)
+    let restic = restic::find().ok_or_else(restic::missing)?;
+    Ok(Tools { restic: restic.path, azurite: None })
 }
 
 /// Provides every service, in order.
@@ -55,7 +60,9 @@ pub(crate) fn provide_all() -> Result<Tools, Failure> {
         let found = (service.provide)()?;
         println!("{}: {found} ({})", service.name, service.purpose);
     }
-    restic::find().map(|restic| Tools { restic: restic.path }).ok_or_else(restic::missing)
+    let restic = restic::find().ok_or_else(restic::missing)?;
+    let azurite = azurite::find().ok_or_else(azurite::missing)?;
+    Ok(Tools { restic: restic.path, azurite: Some(azurite) })
 }
 
 /// Whether somebody listens on this port of this machine.

@@ -14,6 +14,10 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("mount", "mount"),
     ("openssl", "openssl"),
+    // Stock restic reaches Azure through it: the restic of Debian is built without.
+    ("rclone", "rclone"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
 ];
 
 /// Installs what is missing.

@@ -85,7 +85,7 @@ fn numbers(version: &str) -> Option<(u32, u32)> {
 }
 
 /// The user's cache for tools.
-fn cache_folder() -> PathBuf {
+pub(super) fn cache_folder() -> PathBuf {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).unwrap_or_else(|| {
         std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/var")).join(".cache")
     });
