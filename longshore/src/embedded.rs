@@ -130,7 +130,7 @@ impl EmbeddedFleet {
         let restored = self.run(&job, restore::run(&self.doors, request, &settings, progress), beside).await;
         let target = || printable(&request.target.0);
         restored.map_err(|error| match error {
-            CommandError::Job(source) => CommandError::Restore { target: target(), source },
+            CommandError::Job(source) => CommandError::Restore { target: target(), source: Box::new(source) },
             error => error,
         })
     }

@@ -136,7 +136,7 @@ pub(crate) enum CommandError {
         /// The directory.
         target: String,
         /// Why.
-        source: JobError,
+        source: Box<JobError>,
     },
     /// A signal asked to stop.
     #[error("interrupted")]
@@ -181,7 +181,8 @@ fn judge(error: &CommandError) -> Verdict {
         CommandError::Lock(error) => judge_lock(error),
         CommandError::Select(error) => judge_select(error),
         CommandError::Target(_) => (ExitStatus::Failed, None),
-        CommandError::Job(error) | CommandError::Restore { source: error, .. } => judge_job(error),
+        CommandError::Job(error) => judge_job(error),
+        CommandError::Restore { source, .. } => judge_job(source),
         CommandError::Interrupted => (ExitStatus::Interrupted, None),
         CommandError::Abandoned => (ExitStatus::Interrupted, hint("`longshore unlock` removes the lock")),
         CommandError::NoFleet => (
