@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proto::id::{Epoch, JobId};
-use proto::job::{Request, Submission};
+use proto::job::Request;
 use proto::names::JOBS_PREFIX;
 
 use crate::Doors;
@@ -35,8 +35,17 @@ pub async fn find_abandoned(doors: &Doors) -> Result<Vec<Abandoned>, JobError> {
         doors.state.coordinators().await?.into_iter().flat_map(|coordinator| coordinator.leads).collect();
     let mut abandoned = Vec::new();
     for found in open_jobs(&names) {
-        if !led.contains(&found.job) && may_be_taken_over(doors, &found.job).await? {
-            abandoned.push(found);
+        if led.contains(&found.job) {
+            continue;
+        }
+        match may_be_taken_over(doors, &found.job).await {
+            Ok(true) => abandoned.push(found),
+            Ok(false) => {}
+            // One record that nobody understands keeps no other job from going on.
+            Err(error) if error.is_final() => {
+                tracing::warn!(job = %found.job, error = error.chain(), "the record of a job cannot be read");
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(abandoned)
@@ -57,13 +66,14 @@ fn open_jobs(names: &[String]) -> Vec<Abandoned> {
     open.filter_map(describe).collect()
 }
 
-/// A backup of a fleet: what an embedded run left behind went with its process.
+/// A job of a fleet: what an embedded run left behind went with its process.
 async fn may_be_taken_over(doors: &Doors, job: &JobId) -> Result<bool, JobError> {
     let record = FoundRecord::read(&doors.repository, job).await?;
-    if record.start().await?.is_some_and(|start| start.embedded) {
-        return Ok(false);
+    match record.submission().await?.map(|submission| submission.request) {
+        Some(Request::Backup(_)) => Ok(!record.start().await?.is_some_and(|start| start.embedded)),
+        Some(Request::Restore(_) | Request::Check(_)) => Ok(true), // embedded ones leave no record
+        None => Ok(false),
     }
-    Ok(matches!(record.submission().await?, Some(Submission { request: Request::Backup(_), .. })))
 }
 
 /// Remembers since when jobs are seen without a leader.
@@ -73,8 +83,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Looks once more; returns the jobs that nobody led for so long that somebody should: see
-    /// [`crate::takeover::take_over`].
+    /// Looks once more; returns the jobs that nobody led for so long that somebody should: backups are taken over
+    /// ([`crate::takeover::take_over`]), what has no checkpoints is begun anew.
     ///
     /// # Errors
     /// As of [`find_abandoned`]; what was seen before stays known.

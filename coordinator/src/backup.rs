@@ -28,6 +28,7 @@ use crate::error::{CLOCK_OFF_SECONDS_MAX, JobError};
 use crate::heartbeat::{new_coordinator_id, while_leading};
 use crate::job::{Progress, Settings as JobSettings, State};
 use crate::lead::{Ended, Lead};
+use crate::leadership::Leadership;
 use crate::parent::{self, ParentTargets};
 use crate::perform::{Performer, store_facts};
 use crate::record::{JobRecord, StartRecord};
@@ -45,6 +46,8 @@ pub struct Settings {
     pub retry_lock: Option<Duration>,
     /// How long to wait for a live worker.
     pub wait_workers: Duration,
+    /// Of a coordinator that leads several jobs.
+    pub leadership: Option<Leadership>,
 }
 
 /// What a backup brought about.
@@ -101,6 +104,9 @@ pub async fn run(
             Ended::Done(done) => return Ok(*done),
             Ended::GoesOn { by, reason } => {
                 tracing::warn!(%reason, job = %by, "the repository lock was lost; the backup goes on as a new job");
+                if let Some(leadership) = &settings.leadership {
+                    leadership.note_successor(&submission.job, &by);
+                }
                 submission.job = by;
             }
         }
@@ -144,15 +150,18 @@ async fn run_one(
     };
     match settings.embedded {
         true => work.boxed().await, // nobody could take it over
-        false => while_leading(doors, &me, &submission.job, work.boxed()).await,
+        false => while_leading(doors, settings.leadership.as_ref(), &me, &submission.job, work.boxed()).await,
     }
 }
 
 /// A fresh job id: UUIDv7.
 pub fn new_job_id(doors: &Doors) -> JobId {
-    let now = doors.clock.now();
+    job_id_at(doors.clock.now(), doors.repository.random().bytes())
+}
+
+/// The id of a job that is made at `now`.
+pub fn job_id_at(now: UnixTime, random: [u8; 10]) -> JobId {
     let millis = u64::try_from(now.seconds).unwrap_or(0) * 1000 + u64::from(now.nanos / 1_000_000);
-    let random: [u8; 10] = doors.repository.random().bytes();
     let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
     match JobId::new(id.to_string()) {
         Ok(id) => id,

@@ -3,10 +3,11 @@
 use fleet::objects::ObjectError;
 use fleet::queue::QueueError;
 use fleet::state::StateError;
+use proto::follow::FailureClass;
 use proto::id::JobId;
 use repository::locks::{HoldError, LockError, Lost, RepositoryLock};
 use repository::repository::RepositoryError;
-use repository::storage::StorageError;
+use repository::storage::{StorageError, StorageErrorKind};
 
 /// A clock that differs more from the storage's is off.
 pub(crate) const CLOCK_OFF_SECONDS_MAX: u64 = 120;
@@ -44,6 +45,12 @@ pub enum JobError {
     /// Another coordinator leads the job.
     #[error("job {job} is led by another coordinator")]
     Fenced {
+        /// The job.
+        job: JobId,
+    },
+    /// This coordinator stops, and leaves the job to another one.
+    #[error("job {job} is left to another coordinator")]
+    HandedOver {
         /// The job.
         job: JobId,
     },
@@ -103,15 +110,71 @@ impl JobError {
         matches!(self, Self::Queue(QueueError::Unavailable { .. }) | Self::State(StateError::Unavailable { .. }))
     }
 
+    /// Trying again will not mend it: what is there cannot be understood.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Failed { .. } => true,
+            Self::Repository(error) => error.is_damage(),
+            _ => false,
+        }
+    }
+
+    /// By what somebody would do about it.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Lock(error) => class_of_lock(error),
+            Self::Repository(error) => class_of_repository(error),
+            Self::Storage(error) => class_of_storage(error),
+            Self::Object(ObjectError::Storage { source, .. }) => {
+                source.downcast_ref::<RepositoryError>().map_or(FailureClass::Failed, class_of_repository)
+            }
+            Self::Queue(QueueError::Unavailable { .. }) | Self::State(StateError::Unavailable { .. }) => {
+                FailureClass::Unreachable
+            }
+            Self::Queue(QueueError::Denied { .. }) | Self::State(StateError::Denied { .. }) => FailureClass::Denied,
+            Self::NoWorkers { .. } => FailureClass::NoWorker,
+            Self::Cancelled => FailureClass::Cancelled,
+            _ => FailureClass::Failed,
+        }
+    }
+
     /// Without its lock a job's failure says nothing: what is missing may have been removed by who saw no lock.
     pub(crate) async fn unless_lost(self, lock: &RepositoryLock) -> Self {
-        if matches!(self, Self::LockLost(_) | Self::Fenced { .. } | Self::Cancelled) {
+        if matches!(self, Self::LockLost(_) | Self::Fenced { .. } | Self::Cancelled | Self::HandedOver { .. }) {
             return self;
         }
         match lock.still_there().await {
             Err(HoldError::Lost(lost)) => Self::LockLost(lost),
             Ok(_) | Err(HoldError::Trouble(_)) => self,
         }
+    }
+}
+
+fn class_of_lock(error: &LockError) -> FailureClass {
+    match error {
+        LockError::Locked(_) | LockError::Damaged { .. } => FailureClass::Locked,
+        LockError::Storage(error) => class_of_storage(error),
+        _ => FailureClass::Failed,
+    }
+}
+
+fn class_of_repository(error: &RepositoryError) -> FailureClass {
+    match error {
+        RepositoryError::Storage(error) => class_of_storage(error),
+        RepositoryError::NoRepository { .. } => FailureClass::NoRepository,
+        error if error.is_damage() => FailureClass::Damaged,
+        _ => FailureClass::Failed,
+    }
+}
+
+fn class_of_storage(error: &StorageError) -> FailureClass {
+    // A directory has no service behind it.
+    let is_service = error.location.starts_with("azure:");
+    match error.kind {
+        StorageErrorKind::Denied if is_service => FailureClass::Denied,
+        StorageErrorKind::Unavailable | StorageErrorKind::Unknown if is_service => FailureClass::Unreachable,
+        StorageErrorKind::NotFound if is_service => FailureClass::NoRepository,
+        _ => FailureClass::Failed,
     }
 }
 

@@ -7,7 +7,7 @@ use repository::repository::Repository;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::JobError;
-use crate::record::StartRecord;
+use crate::record::{ResultRecord, StartRecord};
 
 /// The names in a job's record, and what they hold.
 pub(crate) struct FoundRecord<'a> {
@@ -24,6 +24,17 @@ impl<'a> FoundRecord<'a> {
 
     pub(crate) fn has(&self, record: Record) -> bool {
         self.names.contains(&job_record(self.job, record))
+    }
+
+    /// Who led it last; 0 if nobody began.
+    pub(crate) fn epoch(&self) -> Epoch {
+        let prefix = job_prefix(self.job);
+        self.names.iter().filter_map(|name| epoch_of(name.strip_prefix(&prefix)?)).max().unwrap_or(0)
+    }
+
+    /// How it ended, if it did.
+    pub(crate) async fn result(&self) -> Result<Option<ResultRecord>, JobError> {
+        if self.has(Record::Result) { self.json(Record::Result).await } else { Ok(None) }
     }
 
     pub(crate) async fn submission(&self) -> Result<Option<Submission>, JobError> {

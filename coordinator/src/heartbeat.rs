@@ -8,12 +8,13 @@ use proto::handles::RandomExt;
 use proto::id::{CoordinatorId, JobId};
 
 use crate::Doors;
+use crate::leadership::Leadership;
 
 /// How often it says so.
 pub(crate) const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 
 /// A name that no other coordinator has: what a record calls its leader.
-pub(crate) fn new_coordinator_id(doors: &Doors) -> CoordinatorId {
+pub fn new_coordinator_id(doors: &Doors) -> CoordinatorId {
     let random: [u8; 16] = doors.repository.random().bytes();
     match CoordinatorId::new(random.iter().map(|byte| format!("{byte:02x}")).collect::<String>()) {
         Ok(id) => id,
@@ -21,13 +22,20 @@ pub(crate) fn new_coordinator_id(doors: &Doors) -> CoordinatorId {
     }
 }
 
-/// Does `work`, which is to lead `job`, and says so meanwhile.
+/// Does `work`, which is to lead `job`, and says so meanwhile: in the heartbeat of a coordinator that leads several jobs,
+/// or in one of its own.
 pub(crate) async fn while_leading<T>(
     doors: &Doors,
+    leadership: Option<&Leadership>,
     me: &CoordinatorId,
     job: &JobId,
     work: impl Future<Output = T>,
 ) -> T {
+    if let Some(leadership) = leadership {
+        let _leading = leadership.lead(job);
+        leadership.beat(doors).await; // before anything of the job is there
+        return work.await;
+    }
     let ended = tokio::select! {
         biased;
         ended = work => ended,

@@ -4,31 +4,34 @@
 //! The coordinator of the highest epoch in the job's record, under the job's lock. One that finds a higher epoch ends as
 //! `Fenced`: it removes its own lock files and touches nothing else, as all the rest belongs to its successor.
 //!
+//! # Hand-over
+//! A coordinator that stops writes a checkpoint and leaves lock and record as they stand, as a crash would: whoever goes
+//! on takes both over.
+//!
 //! # Gap
 //! After a gap of the lock the record decides that the job is superseded by a new one. The first decision counts, so that
 //! of a coordinator that wakes up and one that takes the job over only one goes on.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt;
-use proto::handles::RandomExt;
 use proto::id::{Id, JobId};
 use proto::job::JobOutcome;
 use repository::locks::{HoldError, Lost, RepositoryLock};
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::Doors;
 use crate::backup::{BackupDone, Settings, while_locked};
 use crate::collect::Collector;
 use crate::error::JobError;
 use crate::job::Progress;
+use crate::metrics::Counted;
 use crate::perform::Performer;
-use crate::record::JobRecord;
+use crate::publish::open_doors;
+use crate::record::{JobRecord, ResultRecord};
 use crate::run::{Runner, Standing};
-
-/// How long to wait before a service that does not answer is asked again.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+use crate::summary::BackupSummary;
 
 /// How a job ended that this coordinator led.
 pub(crate) enum Ended {
@@ -57,6 +60,20 @@ impl Lead<'_> {
         settings: &Settings,
         progress: &watch::Sender<Progress>,
     ) -> Result<Ended, JobError> {
+        let counted = Counted::backup(&performer, self.record.epoch());
+        let span = tracing::error_span!("job", job = %self.job);
+        let ended = self.run_uncounted(performer, standing, settings, progress).instrument(span).await;
+        counted.end(&ended);
+        ended
+    }
+
+    async fn run_uncounted(
+        self,
+        performer: Arc<Performer>,
+        standing: Standing,
+        settings: &Settings,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<Ended, JobError> {
         match Self::runner(performer, standing, settings, progress).await {
             Ok(mut runner) => {
                 let ended = runner.run().await;
@@ -75,14 +92,13 @@ impl Lead<'_> {
         progress: &'r watch::Sender<Progress>,
     ) -> Result<Runner<'r>, JobError> {
         let doors = &performer.doors;
-        let opening = open_doors(&performer, settings.wait_workers);
+        let opening = open_doors(doors, &performer.job, &performer.route, settings.wait_workers);
         let generation = while_locked(&performer.committer.fence.lock, opening.boxed()).await?;
         // A stream that was lost is read from its start.
         let read_up_to = standing.read_up_to.clone().filter(|(known, _)| *known == generation);
         let position = read_up_to.map(|(_, position)| position).unwrap_or_default();
         let collector = Collector::new(doors.clone(), performer.job.clone(), performer.key.clone(), position);
-        let (wait, embedded) = (settings.wait_workers, settings.embedded);
-        Ok(Runner::new(performer, collector, standing, progress, generation, wait, embedded))
+        Ok(Runner::new(performer, collector, standing, progress, generation, settings))
     }
 
     /// Closes a job that ended without running.
@@ -99,10 +115,12 @@ impl Lead<'_> {
     pub(crate) async fn close(self, ended: Result<Id, JobError>, done: BackupDone) -> Result<Ended, JobError> {
         let error = match ended {
             Ok(snapshot) => {
+                let done = BackupDone { snapshot, ..done };
+                let summary = serde_json::to_value(BackupSummary::bounded(&done)).ok();
                 let outcome = JobOutcome::Done { snapshot };
-                self.end(&outcome).await;
+                self.end(ResultRecord { outcome, summary, class: None }).await;
                 self.leave().await;
-                return Ok(Ended::Done(Box::new(BackupDone { snapshot, ..done })));
+                return Ok(Ended::Done(Box::new(done)));
             }
             Err(error) => self.see_who_leads(error).await,
         };
@@ -120,7 +138,7 @@ impl Lead<'_> {
             return fenced;
         }
         match (error, self.lock.still_there().await) {
-            (JobError::Cancelled, _) => JobError::Cancelled,
+            (error @ (JobError::Cancelled | JobError::HandedOver { .. }), _) => error,
             (_, Err(HoldError::Lost(reason))) => JobError::LockLost(reason),
             (error, _) => error,
         }
@@ -130,8 +148,9 @@ impl Lead<'_> {
     async fn close_without(&self, error: &JobError) {
         match error {
             JobError::Fenced { .. } => return self.release().await,
-            JobError::Cancelled => self.end(&JobOutcome::Cancelled).await,
-            error => self.end(&JobOutcome::Failed { reason: error.chain() }).await,
+            // Who goes on must find the lock where it stands: see `RepositoryLock::take_over`.
+            JobError::HandedOver { .. } => return,
+            error => self.end(ResultRecord::of_error(error)).await,
         }
         self.leave().await;
     }
@@ -142,7 +161,7 @@ impl Lead<'_> {
             Some(next) => JobOutcome::Superseded { by: next.clone() },
             None => JobOutcome::Failed { reason: JobError::LockLost(reason).chain() },
         };
-        let decided = self.record.end(&wanted).await;
+        let decided = self.record.end(ResultRecord::bare(wanted)).await;
         self.leave().await;
         match decided? {
             Some(JobOutcome::Superseded { by }) if Some(&by) == self.next.as_ref() => Ok(Ended::GoesOn { by, reason }),
@@ -155,13 +174,14 @@ impl Lead<'_> {
     }
 
     /// Ends the record. The snapshot, if there is one, is safe already.
-    async fn end(&self, outcome: &JobOutcome) {
+    async fn end(&self, result: ResultRecord) {
+        let outcome = result.outcome.clone();
         let closing = async {
-            self.record.end(outcome).await?;
+            self.record.end(result).await?;
             if matches!(outcome, JobOutcome::Done { .. }) {
                 JobRecord::remove_payloads(&self.doors.repository, &self.job).await?;
                 if let Some(resumed) = &self.record.start().resumed {
-                    JobRecord::close_old(&self.doors.repository, resumed, outcome).await?;
+                    JobRecord::close_old(&self.doors.repository, resumed, &outcome).await?;
                 }
             }
             Ok::<(), JobError>(())
@@ -184,26 +204,6 @@ impl Lead<'_> {
     async fn release(&self) {
         if let Err(error) = self.lock.release().await {
             tracing::warn!(%error, "the lock was not removed");
-        }
-    }
-}
-
-/// Declares the queue and opens the job's state, as long as workers would be waited for; returns the generation.
-async fn open_doors(performer: &Performer, wait: Duration) -> Result<u64, JobError> {
-    let doors = &performer.doors;
-    let wanted: u64 = u64::from_le_bytes(doors.repository.random().bytes());
-    let give_up_at = doors.clock.monotonic() + wait;
-    loop {
-        let opened = async {
-            doors.queue.declare(&performer.route).await?;
-            Ok::<u64, JobError>(doors.state.open_job(&performer.job, wanted).await?)
-        };
-        match opened.await {
-            Err(error) if error.is_unreachable() && doors.clock.monotonic() < give_up_at => {
-                tracing::warn!(error = error.chain(), "the job waits for its services");
-                doors.clock.sleep(ASK_AGAIN_AFTER).await;
-            }
-            opened => return opened,
         }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! The modules stand in the order in which a job passes them.
 
+pub mod daemon;
 pub mod backup;
 pub mod restore;
+pub mod check;
 pub mod takeover;
 pub mod abandoned;
 mod parent;
@@ -11,15 +13,21 @@ mod resume;
 mod record;
 mod found_record;
 mod checkpoint;
+mod plain_record;
 mod heartbeat;
+pub mod leadership;
 mod lead;
 pub mod job;
 mod run;
+mod publish;
 mod perform;
 mod collect;
 mod session;
 mod assemble;
 mod commit;
+pub mod metrics;
+pub mod summary;
+pub mod choose;
 pub mod error;
 
 use std::path::PathBuf;

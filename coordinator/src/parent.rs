@@ -2,7 +2,7 @@
 
 use proto::handles::UnixTime;
 use proto::id::Id;
-use proto::job::{BackupRequest, ParentChoice, TargetNode, TargetPlace};
+use proto::job::{BackupRequest, ParentChoice, SnapshotChoice, TargetNode, TargetPlace};
 use proto::name::RawName;
 use proto::task::View;
 use repository::blob_index::BlobIndex;
@@ -13,6 +13,7 @@ use repository::format::tree::{EMPTY_TREE_ID, TreeReader};
 use repository::repository::{FileKind, Repository};
 use serde::{Deserialize, Serialize};
 
+use crate::choose;
 use crate::error::JobError;
 
 /// The parent of a backup.
@@ -33,14 +34,19 @@ pub(crate) async fn choose(
 ) -> Result<Option<Parent>, JobError> {
     match &request.parent {
         ParentChoice::None => Ok(None),
-        ParentChoice::Snapshot(id) => {
-            let json = repository.load_file(FileKind::Snapshot, id).await?;
-            let snapshot =
-                Snapshot::decode(&json).map_err(|error| JobError::internal("the parent snapshot", &error))?;
-            Ok(Some(Parent { id: *id, tree: snapshot.tree }))
+        ParentChoice::Snapshot(id) => snapshot(repository, *id).await,
+        ParentChoice::Named(text) => {
+            let named = SnapshotChoice { snapshot: text.clone(), ..SnapshotChoice::default() };
+            snapshot(repository, choose::snapshot(repository, &named).await?).await
         }
         ParentChoice::Newest => newest(repository, request, now).await,
     }
+}
+
+async fn snapshot(repository: &Repository, id: Id) -> Result<Option<Parent>, JobError> {
+    let json = repository.load_file(FileKind::Snapshot, &id).await?;
+    let snapshot = Snapshot::decode(&json).map_err(|error| JobError::internal("the parent snapshot", &error))?;
+    Ok(Some(Parent { id, tree: snapshot.tree }))
 }
 
 async fn newest(repository: &Repository, request: &BackupRequest, now: UnixTime) -> Result<Option<Parent>, JobError> {

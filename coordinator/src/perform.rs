@@ -2,17 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use fleet::objects::ObjectsExt;
-use fleet::queue::{Address, Message, QueueError, Route};
+use fleet::queue::Route;
 use proto::auth::MessageKey;
-use proto::envelope::{Envelope, SCHEMA_MINOR};
 use proto::facts::{Facts, HostFacts};
 use proto::id::{Id, JobId, Round, WorkerId};
 use proto::name::RawName;
-use proto::report::{DeadReport, PackReport, Payload, Report, ResultReport, RootView};
+use proto::report::{PackReport, Payload, Report, ResultReport, RootView};
 use proto::task::{Task, View, Work};
 use repository::blob_index::BlobIndex;
 use repository::format::index::{IndexedPack, encode_index};
@@ -24,12 +22,8 @@ use crate::assemble::{Assembler, Figures, Stored};
 use crate::commit::Committer;
 use crate::error::JobError;
 use crate::job::{BlobKey, Effect, Event};
+use crate::publish::Publisher;
 use crate::session::{key_of, read_header};
-
-/// Tasks that nobody began by then are of no use.
-const TASK_EXPIRES_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long to wait before a queue that failed is asked again.
-const PUBLISH_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What an effect brought about.
 pub(crate) enum Happened {
@@ -130,27 +124,7 @@ impl Performer {
     async fn publish(&self, id: Id, round: Round, work: Work, refused_by: Vec<WorkerId>) -> Result<(), JobError> {
         let facts = self.facts().1;
         let task = Task { id, job: self.job.clone(), round, stage: 0, facts, refused_by, work };
-        let envelope = Envelope {
-            minor: SCHEMA_MINOR,
-            repository: self.doors.repository.id(),
-            job: self.job.clone(),
-            expires_at: self.doors.clock.now().plus(TASK_EXPIRES_AFTER),
-            body: task,
-        };
-        let body = envelope.seal(&self.key).map_err(|error| JobError::internal("a task", &error))?;
-        let message = Message { body: body.into(), attempt: 1, last_error: None, subject: id.to_string() };
-        let address = Address::Tasks(self.route.clone());
-        loop {
-            match self.doors.queue.publish(&address, message.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(error @ QueueError::Unavailable { .. }) => {
-                    // Publishing twice is harmless: the first accepted report counts.
-                    tracing::warn!(%error, "a task is published again");
-                    self.doors.clock.sleep(PUBLISH_AGAIN_AFTER).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        Publisher::new(&self.doors, &self.job, self.route.clone(), self.key.clone()).publish(task).await
     }
 
     async fn confirm(&self, report: PackReport) -> Result<Happened, JobError> {
@@ -202,19 +176,6 @@ impl Performer {
         let (repository, json) = (self.doors.repository.clone(), encode_index(packs));
         let (id, bytes) = self.doors.cpu.compute(move || repository.seal_file_bytes(&json)).await??;
         self.committer.put_index(&id, &bytes).await
-    }
-
-    /// Appends a notice to the reports of a job that another coordinator leads.
-    pub(crate) async fn forward_dead(&self, job: &JobId, dead: DeadReport) -> Result<(), JobError> {
-        let envelope = Envelope {
-            minor: SCHEMA_MINOR,
-            repository: self.doors.repository.id(),
-            job: job.clone(),
-            expires_at: self.doors.clock.now().plus(TASK_EXPIRES_AFTER),
-            body: Report::Dead(dead),
-        };
-        let report = envelope.seal(&self.key).map_err(|error| JobError::internal("a notice", &error))?;
-        Ok(self.doors.state.append_report(job, report.into()).await?)
     }
 
     async fn adopt_host(&self, host: &Payload, targets: Vec<(RawName, View)>) -> Result<Happened, JobError> {

@@ -7,6 +7,7 @@
 //! `commit` holds the finished bytes of the snapshot file: whoever finds it puts exactly these. A record without `result`
 //! is taken over by another coordinator (`takeover.rs`).
 
+use proto::follow::FailureClass;
 use proto::handles::UnixTime;
 use proto::id::{CoordinatorId, Epoch, Id, JobId};
 use proto::job::{JobOutcome, Submission};
@@ -77,6 +78,75 @@ impl Finished {
     }
 }
 
+/// What `result` says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ResultRecord {
+    /// How the job ended.
+    #[serde(flatten)]
+    pub(crate) outcome: JobOutcome,
+    /// What it brought about, as the command prints it with `--json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) summary: Option<serde_json::Value>,
+    /// Why there is nothing, by what somebody would do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) class: Option<FailureClass>,
+}
+
+impl ResultRecord {
+    /// An outcome and no more.
+    pub(crate) fn bare(outcome: JobOutcome) -> Self {
+        Self { outcome, summary: None, class: None }
+    }
+
+    /// An end without a result.
+    pub(crate) fn of_error(error: &JobError) -> Self {
+        let outcome = match error {
+            JobError::Cancelled => JobOutcome::Cancelled,
+            error => JobOutcome::Failed { reason: error.chain() },
+        };
+        Self { outcome, summary: None, class: Some(error.class()) }
+    }
+}
+
+/// Puts how a job ended; returns what is there.
+pub(crate) async fn put_result(
+    repository: &Repository,
+    job: &JobId,
+    result: ResultRecord,
+) -> Result<ResultRecord, JobError> {
+    match repository.put_private(&job_record(job, Record::Result), &json(&result)?).await {
+        Ok(()) => Ok(result),
+        Err(RepositoryError::AlreadyThere { .. }) => {
+            let found = repository.get_private(&job_record(job, Record::Result)).await?;
+            let found = found.and_then(|found| serde_json::from_slice(&found).ok());
+            Ok(found.unwrap_or(result))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Decides how a job ends; returns what was decided first.
+pub(crate) async fn decide(repository: &Repository, job: &JobId, wanted: Decision) -> Result<Decision, JobError> {
+    let encoded = rmp_serde::to_vec_named(&wanted).map_err(|error| JobError::internal("a commit record", &error))?;
+    let name = job_record(job, Record::Commit);
+    match repository.put_private(&name, &encoded).await {
+        Ok(()) => Ok(wanted),
+        Err(RepositoryError::AlreadyThere { .. }) => {
+            decode_decision(&repository.get_private(&name).await?.unwrap_or(encoded))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Notes that a job was submitted. Says whether it was noted before.
+pub(crate) async fn note_submitted(repository: &Repository, submission: &Submission) -> Result<bool, JobError> {
+    match repository.put_private(&job_record(&submission.job, Record::Submitted), &json(submission)?).await {
+        Ok(()) => Ok(false),
+        Err(RepositoryError::AlreadyThere { .. }) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The record of one job that this coordinator leads.
 pub(crate) struct JobRecord {
     repository: Repository,
@@ -103,6 +173,11 @@ impl JobRecord {
         leader: CoordinatorId,
     ) -> Self {
         Self { repository, submission, start, epoch: 1, leader, written: Mutex::default() }
+    }
+
+    /// The epoch under which this coordinator leads the job.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Takes a job over: the record is led by whoever created its highest epoch.
@@ -210,25 +285,27 @@ impl JobRecord {
     /// is not there yet: a successor puts it.
     ///
     /// After a gap of the lock (`Superseded`) nobody puts it.
-    pub(crate) async fn end(&self, wanted: &JobOutcome) -> Result<Option<JobOutcome>, JobError> {
+    pub(crate) async fn end(&self, wanted: ResultRecord) -> Result<Option<JobOutcome>, JobError> {
         if !self.has_begun().await {
-            return Ok(Some(wanted.clone()));
+            return Ok(Some(wanted.outcome));
         }
-        let outcome = match wanted {
-            JobOutcome::Done { .. } => wanted.clone(),
-            _ => match self.decide(Decision::Ended(wanted.clone())).await? {
+        let outcome = match &wanted.outcome {
+            outcome @ JobOutcome::Done { .. } => outcome.clone(),
+            outcome => match self.decide(Decision::Ended(outcome.clone())).await? {
                 Decision::Ended(decided) => decided,
                 Decision::Snapshot(finished) if self.is_there(&finished.id()).await? => {
                     JobOutcome::Done { snapshot: finished.id() }
                 }
-                Decision::Snapshot(_) if matches!(wanted, JobOutcome::Superseded { .. }) => wanted.clone(),
+                Decision::Snapshot(_) if matches!(outcome, JobOutcome::Superseded { .. }) => outcome.clone(),
                 Decision::Snapshot(_) => return Ok(None),
             },
         };
         if let JobOutcome::Superseded { by } = &outcome {
             self.announce(by).await?;
         }
-        self.put_result(outcome).await.map(Some)
+        // What is said of another outcome is not true of this one.
+        let result = if outcome == wanted.outcome { wanted } else { ResultRecord::bare(outcome) };
+        Ok(Some(put_result(&self.repository, self.job(), result).await?.outcome))
     }
 
     async fn is_there(&self, snapshot: &Id) -> Result<bool, JobError> {
@@ -245,37 +322,11 @@ impl JobRecord {
             return Ok(());
         }
         let submission = Submission { job: next.clone(), ..self.submission.clone() };
-        match self.repository.put_private(&job_record(next, Record::Submitted), &json(&submission)?).await {
-            Ok(()) | Err(RepositoryError::AlreadyThere { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Puts the result; returns the one that is there.
-    async fn put_result(&self, outcome: JobOutcome) -> Result<JobOutcome, JobError> {
-        let name = job_record(self.job(), Record::Result);
-        match self.repository.put_private(&name, &json(&outcome)?).await {
-            Ok(()) => Ok(outcome),
-            Err(RepositoryError::AlreadyThere { .. }) => {
-                let found = self.repository.get_private(&name).await?;
-                let found = found.and_then(|found| serde_json::from_slice(&found).ok());
-                Ok(found.unwrap_or(outcome))
-            }
-            Err(error) => Err(error.into()),
-        }
+        note_submitted(&self.repository, &submission).await.map(drop)
     }
 
     async fn decide(&self, wanted: Decision) -> Result<Decision, JobError> {
-        let encoded =
-            rmp_serde::to_vec_named(&wanted).map_err(|error| JobError::internal("a commit record", &error))?;
-        let name = job_record(self.job(), Record::Commit);
-        match self.repository.put_private(&name, &encoded).await {
-            Ok(()) => Ok(wanted),
-            Err(RepositoryError::AlreadyThere { .. }) => {
-                decode_decision(&self.repository.get_private(&name).await?.unwrap_or(encoded))
-            }
-            Err(error) => Err(error.into()),
-        }
+        decide(&self.repository, self.job(), wanted).await
     }
 
     async fn put(&self, record: Record, plain: &[u8]) -> Result<(), JobError> {
@@ -315,7 +366,7 @@ pub(crate) fn error_of(outcome: &JobOutcome) -> JobError {
     }
 }
 
-fn json(value: &impl Serialize) -> Result<Vec<u8>, JobError> {
+pub(crate) fn json(value: &impl Serialize) -> Result<Vec<u8>, JobError> {
     serde_json::to_vec(value).map_err(|error| JobError::internal("a job record", &error))
 }
 

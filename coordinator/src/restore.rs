@@ -5,7 +5,7 @@
 //! left in the target, also after a failure.
 //!
 //! # Crash and repetition
-//! A restore keeps no record: done again, it leaves alone what is as wanted. A lost message is found by a probe.
+//! A restore keeps no checkpoints: done again, it leaves alone what is as wanted. A lost message is found by a probe.
 
 mod effect;
 mod event;
@@ -20,9 +20,10 @@ use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::metrics::JobKind;
 use fleet::queue::Route;
 use proto::auth::MessageKey;
-use proto::handles::{RandomExt, UnixTime};
+use proto::handles::UnixTime;
 use proto::id::{Id, JobId};
 use proto::job::{Budget, RestoreRequest};
 use proto::name::RawName;
@@ -35,6 +36,7 @@ use repository::format::tree::TreeReader;
 use repository::locks::{LockRequest, RepositoryLock};
 use repository::repository::FileKind;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 pub use self::effect::Effect;
 pub use self::event::Event;
@@ -44,6 +46,9 @@ use crate::Doors;
 use crate::backup::new_job_id;
 use crate::error::JobError;
 use crate::job::Progress;
+use crate::leadership::Leadership;
+use crate::metrics::Counted;
+use crate::publish::open_doors;
 
 /// How a coordinator runs restore jobs.
 #[derive(Clone, Debug)]
@@ -62,6 +67,8 @@ pub struct Settings {
     pub retry_lock: Option<Duration>,
     /// How long to wait for a live worker.
     pub wait_workers: Duration,
+    /// Of a coordinator that leads several jobs.
+    pub leadership: Option<Leadership>,
 }
 
 /// What a restore brought about.
@@ -145,12 +152,13 @@ impl Restore<'_> {
             embedded: self.settings.embedded,
         });
         let route = Route::normal(&self.settings.pool);
-        doors.queue.declare(&route).await?;
-        let generation = doors.state.open_job(&job, u64::from_le_bytes(doors.repository.random().bytes())).await?;
+        let generation = open_doors(doors, &job, &route, self.settings.wait_workers).await?;
         let key = MessageKey::derive(&*doors.repository.master_key().material(), &doors.repository.id());
-        let mut runner =
-            Runner::new(doors.clone(), job.clone(), route, key, facts, state, generation, self.settings.wait_workers);
-        let ended = runner.run(lock, progress).await;
+        let mut runner = Runner::new(doors.clone(), job.clone(), route, key, facts, state, generation, self.settings);
+        let counted = Counted::of(JobKind::Restore, &doors.clock);
+        let span = tracing::error_span!("job", job = %job);
+        let ended = runner.run(lock, progress).instrument(span).await;
+        counted.end_restore(&ended, runner.state.counts());
         let done = ended.map(|()| RestoreDone {
             job: job.clone(),
             snapshot: self.request.snapshot,

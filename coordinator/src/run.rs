@@ -9,7 +9,7 @@ use fleet::queue::{Consumer, Delivery, Inbox};
 use fleet::state::{Heartbeat, Position, StateError};
 use futures::FutureExt;
 use proto::envelope::Envelope;
-use proto::handles::{BoxFuture, RandomExt};
+use proto::handles::BoxFuture;
 use proto::id::Id;
 use proto::report::{Counts, DeadReport};
 use proto::task::Task;
@@ -17,11 +17,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::assemble::Figures;
+use crate::backup::Settings;
 use crate::checkpoint::Checkpoint;
 use crate::collect::Collector;
 use crate::error::JobError;
 use crate::job::{Effect, Event, Progress, State};
+use crate::leadership::{Leadership, stopping};
+use crate::metrics::JobFigures;
 use crate::perform::{Happened, Performer, blobs_of};
+use crate::publish::{open_again, pass_on};
 use crate::session::Session;
 
 /// How often the registry of workers is read.
@@ -29,7 +33,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// A checkpoint is written at least so often while reports come in.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
-/// An effect by its number, and what came of it.
 /// The number of an effect, and what came of it.
 type Performed = (u64, Result<Happened, JobError>);
 
@@ -74,6 +77,8 @@ pub(crate) struct Runner<'a> {
     pub(crate) wait_workers: Duration,
     /// The record is written with the first checkpoint, not before.
     pub(crate) embedded: bool,
+    /// Of a coordinator that leads several jobs: it reads the notices for all of them.
+    leadership: Option<Leadership>,
     session: Session,
     /// Tasks of their own: while the job waits for something else, what they hold must not be held up.
     performing: JoinSet<Performed>,
@@ -89,6 +94,7 @@ pub(crate) struct Runner<'a> {
     checkpoint_due_at: Duration,
     last_worker_seen_at: Duration,
     committed: Option<Id>,
+    shown: JobFigures,
 }
 
 impl<'a> Runner<'a> {
@@ -98,19 +104,20 @@ impl<'a> Runner<'a> {
         standing: Standing,
         progress: &'a watch::Sender<Progress>,
         generation: u64,
-        wait_workers: Duration,
-        embedded: bool,
+        settings: &Settings,
     ) -> Self {
         let now = performer.doors.clock.monotonic();
         let lock_noted = performer.committer.fence.lock.id();
         let Standing { state, session, under_way, figures, taken_over, read_up_to: _ } = standing;
+        let shown = JobFigures::new(&performer.route.pool, &state.progress());
         Self {
             performer,
             collector,
             progress,
             generation,
-            wait_workers,
-            embedded,
+            wait_workers: settings.wait_workers,
+            embedded: settings.embedded,
+            leadership: settings.leadership.clone(),
             session,
             performing: JoinSet::new(),
             under_way: (1..).zip(under_way).collect(),
@@ -124,6 +131,7 @@ impl<'a> Runner<'a> {
             checkpoint_due_at: now + CHECKPOINT_EVERY,
             last_worker_seen_at: now,
             committed: None,
+            shown,
         }
     }
 
@@ -138,8 +146,12 @@ impl<'a> Runner<'a> {
             Ok(snapshot) => Ok(snapshot),
             Err(error) => Err(error.unless_lost(&self.performer.committer.fence.lock).await),
         };
+        self.shown.count_refusal(&ended);
         if let Err(error) = &ended
-            && !matches!(error, JobError::LockLost(_) | JobError::Fenced { .. } | JobError::Lock(_))
+            && !matches!(
+                error,
+                JobError::LockLost(_) | JobError::Fenced { .. } | JobError::Lock(_) | JobError::HandedOver { .. }
+            )
         {
             self.keep_what_is_done().await;
         }
@@ -158,6 +170,7 @@ impl<'a> Runner<'a> {
 
     async fn take_events(&mut self) -> Result<Id, JobError> {
         let clock = self.performer.doors.clock.clone();
+        let leadership = self.leadership.clone();
         let mut notices: Option<Box<dyn Consumer>> = None;
         if self.taken_over {
             self.go_on().await?;
@@ -169,11 +182,12 @@ impl<'a> Runner<'a> {
         }
         let mut tick = clock.sleep(TICK);
         while self.committed.is_none() {
-            if notices.is_none() {
+            if notices.is_none() && leadership.is_none() {
                 notices = self.performer.doors.queue.consume(&Inbox::Notices).await.ok();
             }
             tokio::select! {
                 biased;
+                () = stopping(leadership.as_ref()) => return self.hand_over().await,
                 // Before the reports, of which there may always be more.
                 () = &mut tick => {
                     self.tick().await?;
@@ -189,9 +203,20 @@ impl<'a> Runner<'a> {
                 notice = next_notice(&mut notices) => self.take_notice(notice).await,
             }
             self.checkpoint_if_due().await?;
+            self.shown.show(&self.state.progress());
             self.progress.send_replace(self.state.progress());
         }
         self.committed.ok_or(JobError::Cancelled)
+    }
+
+    /// Leaves everything to another coordinator. If the checkpoint cannot be written, an older one will do.
+    async fn hand_over(&mut self) -> Result<Id, JobError> {
+        if !self.state.has_ended()
+            && let Err(error) = self.checkpoint().await
+        {
+            tracing::warn!(error = error.chain(), "the job is handed over without a new checkpoint");
+        }
+        Err(JobError::HandedOver { job: self.performer.job.clone() })
     }
 
     /// Goes on where the coordinator before this one stood: what it had begun is done again, and the first checkpoint
@@ -313,10 +338,10 @@ impl<'a> Runner<'a> {
         }
         // Read before the generation: a registry that was lost in between is not taken for who lives.
         let workers = self.performer.doors.state.workers().await;
-        match self.performer.doors.state.generation(&self.performer.job).await {
-            Ok(Some(generation)) if generation == self.generation => {}
-            Ok(_) => self.state_was_lost().await,
-            Err(_) => {} // heard of again with the next tick
+        if let Some(generation) = open_again(&self.performer.doors, &self.performer.job, self.generation).await {
+            self.generation = generation;
+            self.collector.rewind();
+            self.apply(Event::StateLost);
         }
         self.see_workers(workers);
         self.apply(Event::Tick);
@@ -325,18 +350,6 @@ impl<'a> Runner<'a> {
             return Err(JobError::NoWorkers { pool: self.performer.route.pool.clone() });
         }
         Ok(())
-    }
-
-    async fn state_was_lost(&mut self) {
-        tracing::warn!("the job state was lost; what is not reported is looked for");
-        let (state, job) = (&self.performer.doors.state, &self.performer.job);
-        // A new one: whoever knows how far the lost stream was read shall not go on from there.
-        let wanted = u64::from_le_bytes(self.performer.doors.repository.random().bytes());
-        if let Ok(generation) = state.open_job(job, wanted).await {
-            self.generation = generation;
-        }
-        self.collector.rewind();
-        self.apply(Event::StateLost);
     }
 
     fn see_workers(&mut self, workers: Result<Vec<Heartbeat>, StateError>) {
@@ -366,7 +379,7 @@ impl<'a> Runner<'a> {
                 let dead = DeadReport { task: task.id, round: task.round, reason, message: text };
                 if task.job == self.performer.job {
                     self.apply(Event::Dead(dead));
-                } else if let Err(error) = self.performer.forward_dead(&task.job, dead).await {
+                } else if let Err(error) = pass_on(doors, &self.performer.key, &task.job, dead).await {
                     tracing::warn!(%error, "a notice of another job was not passed on");
                 }
             }

@@ -33,7 +33,7 @@ use crate::heartbeat::{new_coordinator_id, while_leading};
 use crate::job::{Progress, State};
 use crate::lead::{Ended, Lead};
 use crate::perform::Performer;
-use crate::record::{Decision, Finished, JobRecord, StartRecord, error_of};
+use crate::record::{Decision, Finished, JobRecord, ResultRecord, StartRecord, error_of};
 use crate::run::Standing;
 use crate::session::{Restored, Session};
 
@@ -63,10 +63,13 @@ pub async fn take_over(
     let request = backup_request(&submission)?;
     let takeover = Takeover { doors, submission: &submission, request, settings, next: backup::new_job_id(doors) };
     let work = takeover.lead(abandoned, start, me.clone(), progress);
-    match while_leading(doors, &me, &abandoned.job, work.boxed()).await? {
+    match while_leading(doors, settings.leadership.as_ref(), &me, &abandoned.job, work.boxed()).await? {
         Ended::Done(done) => Ok(*done),
         Ended::GoesOn { by, reason } => {
             tracing::warn!(%reason, job = %by, "a job that was taken over goes on as a new one");
+            if let Some(leadership) = &settings.leadership {
+                leadership.note_successor(&abandoned.job, &by);
+            }
             backup::run(doors, &Submission { job: by, ..submission }, settings, progress).await
         }
     }
@@ -224,7 +227,7 @@ impl Takeover<'_> {
 
     /// Nothing is put. A snapshot that is there already counts; else a new job goes on.
     async fn end_after_gap(&self, record: &JobRecord, checkpoint: Option<&Checkpoint>) -> Result<Ended, JobError> {
-        let decided = record.end(&JobOutcome::Superseded { by: self.next.clone() }).await?;
+        let decided = record.end(ResultRecord::bare(JobOutcome::Superseded { by: self.next.clone() })).await?;
         match (decided, record.decided().await?) {
             (Some(JobOutcome::Done { .. }), Some(Decision::Snapshot(finished))) => {
                 Ok(Ended::Done(Box::new(self.done(record, &finished, checkpoint))))

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-/// What a log must not go beyond, as directives of a filter, whatever its user asks for: the client of RabbitMQ traces its
-/// login with the password, and warns of each returned message with the whole of it.
-pub const LOG_LIMITS: &[&str] = &["lapin=error"];
+/// Whether what a module says may be logged, whatever a log's user asks for: the client of RabbitMQ traces its address and
+/// its login with the password, and warns of each returned message with the whole of it.
+pub fn may_be_logged(target: &str, is_error: bool) -> bool {
+    is_error || !["lapin", "amq_protocol"].into_iter().any(|module| target.starts_with(module))
+}
 
 /// Address and trust of a service.
 #[derive(Clone)]

@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{backup, check, completion, init, ls, restore, snapshots, unlock, version};
+use crate::commands::{
+    backup, check, completion, coordinator, init, job, ls, restore, snapshots, unlock, version, worker,
+};
 use crate::config::RepositoryFlags;
 use crate::environment::Environment;
 use crate::exit::{ExitStatus, Failure};
+use crate::logs::LogFlags;
 use crate::output::{Output, OutputFlags};
 
 /// A backup fleet that writes restic repositories.
@@ -17,7 +20,8 @@ use crate::output::{Output, OutputFlags};
 /// what the other has stored.
 ///
 /// Exit codes: 0 done, 1 failed, 2 usage, 3 finished but some sources could not be read, 5 conflict, 6 access refused by
-/// a service, 7 service unreachable, 8 damage found, 10 no repository, 11 locked, 12 wrong password, 130 interrupted.
+/// a service, 7 service unreachable, 8 damage found, 9 timed out waiting for a fleet, 10 no repository, 11 locked,
+/// 12 wrong password, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "longshore", version, max_term_width = 120, disable_help_subcommand = true)]
 pub(crate) struct Cli {
@@ -27,6 +31,8 @@ pub(crate) struct Cli {
     pub(crate) repository: RepositoryFlags,
     #[command(flatten)]
     pub(crate) output: OutputFlags,
+    #[command(flatten)]
+    pub(crate) logs: LogFlags,
 }
 
 /// What to do.
@@ -39,8 +45,22 @@ pub(crate) enum Command {
     Ls(ls::Arguments),
     Check(check::Arguments),
     Unlock(unlock::Arguments),
+    Coordinator(coordinator::Arguments),
+    Worker(worker::Arguments),
+    Job(job::Arguments),
     Completion(completion::Arguments),
     Version(version::Arguments),
+}
+
+impl Command {
+    /// What is logged unless somebody says otherwise.
+    pub(crate) fn log_level(&self) -> &'static str {
+        match self {
+            Self::Coordinator(_) => "info",
+            Self::Worker(arguments) if arguments.is_daemon() => "info",
+            _ => "warn",
+        }
+    }
 }
 
 /// Reads the command line. On an error, and for help, everything is printed and the exit code given.

@@ -10,6 +10,7 @@ use repository::format::node_time::Zone;
 use sources::files::exclude::parse_size;
 
 use crate::environment::{Environment, NotText};
+use crate::fleet_places::{self, FleetFlags, FleetPlaces};
 use crate::password::Password;
 
 /// Where the repository is and how to open it.
@@ -38,6 +39,9 @@ pub(crate) struct RepositoryFlags {
     /// The id of the key to try first; saves time where a repository has many.
     #[arg(long, global = true, value_name = "ID")]
     pub(crate) key_hint: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) fleet: FleetFlags,
 }
 
 /// Where the location of the repository stands.
@@ -76,15 +80,6 @@ pub(crate) enum PasswordSource {
     Nowhere,
 }
 
-/// Who does the work of backups, restores and reading checks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Workplace {
-    /// This process.
-    Embedded,
-    /// The fleet behind a message broker and a job state.
-    Fleet,
-}
-
 /// Everything that flags and variables say.
 #[derive(Clone, Debug)]
 pub(crate) struct Configuration {
@@ -96,8 +91,8 @@ pub(crate) struct Configuration {
     pub(crate) key_hint: Option<String>,
     /// Where caches of all repositories are; nowhere if the user has no home.
     pub(crate) cache: Option<PathBuf>,
-    /// Where work is done unless a flag says otherwise.
-    pub(crate) workplace: Workplace,
+    /// The fleet that does the work unless a flag says otherwise; none: this process.
+    pub(crate) fleet: Option<FleetPlaces>,
     /// The zone in which times are written and shown.
     pub(crate) zone: Zone,
     /// The host to name in snapshots, where it is not this one.
@@ -131,6 +126,22 @@ pub(crate) enum ConfigError {
         /// What is not.
         missing: &'static str,
     },
+    /// A password where everybody sees it.
+    #[error("the URL of {flag} holds a password, and arguments are seen by others")]
+    PasswordInFlag {
+        /// The flag.
+        flag: &'static str,
+        /// Where it belongs.
+        variable: &'static str,
+    },
+    /// An address that stands in two places.
+    #[error("{url} and {file} are both set")]
+    TwoUrls {
+        /// The variable of the address.
+        url: &'static str,
+        /// The variable of the file.
+        file: &'static str,
+    },
     /// A number is none, or not a possible one.
     #[error("{name} is {value:?}, which is not a positive number (k, m, g or t may stand behind it)")]
     BadNumber {
@@ -152,7 +163,7 @@ impl Configuration {
             password: password_source(flags, environment, is_default)?,
             key_hint: flags.key_hint.clone().or(hint),
             cache: environment.base_folder("XDG_CACHE_HOME", ".cache").map(|folder| folder.join("longshore")),
-            workplace: workplace(environment)?,
+            fleet: fleet_places::resolve(&flags.fleet, environment)?,
             zone: Zone::local_for(environment.raw("TZ")),
             host: first_text(environment, &["LONGSHORE_HOST", "RESTIC_HOST"])?,
             budget: budget(environment)?,
@@ -233,18 +244,6 @@ fn password_source(
     }
     let folder = environment.base_folder("XDG_CONFIG_HOME", ".config").ok_or(ConfigError::NoHome)?;
     Ok(PasswordSource::DefaultFile(folder.join("longshore").join("password")))
-}
-
-fn workplace(environment: &Environment) -> Result<Workplace, ConfigError> {
-    let is_set = |names: [&'static str; 2]| names.into_iter().find(|name| environment.get(name).is_some());
-    let broker = is_set(["LONGSHORE_AMQP_URL", "LONGSHORE_AMQP_URL_FILE"]);
-    let state = is_set(["LONGSHORE_REDIS_URL", "LONGSHORE_REDIS_URL_FILE"]);
-    match (broker, state) {
-        (None, None) => Ok(Workplace::Embedded),
-        (Some(_), Some(_)) => Ok(Workplace::Fleet),
-        (Some(present), None) => Err(ConfigError::HalfAFleet { present, missing: "LONGSHORE_REDIS_URL" }),
-        (None, Some(present)) => Err(ConfigError::HalfAFleet { present, missing: "LONGSHORE_AMQP_URL" }),
-    }
 }
 
 fn budget(environment: &Environment) -> Result<Budget, ConfigError> {
@@ -329,18 +328,6 @@ mod tests {
         assert_eq!(resolve([("HOME", "/h")]).map(source).unwrap(), "default /h/.config/longshore/password");
         let two = resolve([all[0], all[1], ("LONGSHORE_PASSWORD_COMMAND", "x")]).map(source).unwrap_err();
         assert_eq!(two.to_string(), "LONGSHORE_PASSWORD_FILE and LONGSHORE_PASSWORD_COMMAND are both set");
-    }
-
-    #[test]
-    fn a_fleet_has_two_halves() {
-        let home = ("HOME", "/h");
-        let (broker, state) = (("LONGSHORE_AMQP_URL", "amqp://u:s3cret@h"), ("LONGSHORE_REDIS_URL_FILE", "/f"));
-        assert_eq!(resolve([home]).unwrap().workplace, Workplace::Embedded);
-        assert_eq!(resolve([home, broker, state]).unwrap().workplace, Workplace::Fleet);
-        let half = resolve([home, broker]).unwrap_err().to_string();
-        assert_eq!(half, "LONGSHORE_AMQP_URL is set and LONGSHORE_REDIS_URL is not: a fleet needs both");
-        assert!(!half.contains("s3cret"));
-        assert!(resolve([home, state]).unwrap_err().to_string().contains("LONGSHORE_AMQP_URL is not"));
     }
 
     #[test]

@@ -103,8 +103,13 @@ impl EmbeddedFleet {
         progress: &watch::Sender<Progress>,
         beside: Beside<'_, impl Future<Output = ()>>,
     ) -> Result<BackupDone, CommandError> {
-        let settings =
-            backup::Settings { lock: self.lock.clone(), embedded: true, retry_lock: None, wait_workers: WAIT_WORKERS };
+        let settings = backup::Settings {
+            lock: self.lock.clone(),
+            embedded: true,
+            retry_lock: None,
+            wait_workers: WAIT_WORKERS,
+            leadership: None,
+        };
         self.run(&submission.job, backup::run(&self.doors, submission, &settings, progress), beside).await
     }
 
@@ -126,6 +131,7 @@ impl EmbeddedFleet {
             budget,
             retry_lock: None,
             wait_workers: WAIT_WORKERS,
+            leadership: None,
         };
         let restored = self.run(&job, restore::run(&self.doors, request, &settings, progress), beside).await;
         let target = || printable(&request.target.0);

@@ -5,12 +5,18 @@ use std::io;
 
 use coordinator::error::JobError;
 use fleet::objects::ObjectError;
+use fleet::page::PageError;
+use fleet::queue::QueueError;
+use fleet::state::StateError;
+use proto::follow::{FailureClass, JobFailure};
+use proto::id::JobId;
 use repository::locks::LockError;
 use repository::repository::RepositoryError;
 use repository::storage::{LocationError, OpenError, StorageError, StorageErrorKind};
 use sources::files::exclude::ExcludeError;
 use sources::files::targets::TargetError;
 use sources::source::SourceError;
+use worker::error::WorkerError;
 
 use crate::azure::AzureConfigError;
 use crate::config::ConfigError;
@@ -39,6 +45,8 @@ pub(crate) enum ExitStatus {
     Damaged,
     /// There is no repository.
     NoRepository,
+    /// Nobody of the fleet is there.
+    TimedOut,
     /// Somebody else's lock stands in the way.
     Locked,
     /// The password fits no key.
@@ -48,7 +56,7 @@ pub(crate) enum ExitStatus {
 }
 
 impl ExitStatus {
-    /// The number for the shell. 9 (timed out waiting for a worker) is kept for fleets.
+    /// The number for the shell.
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -59,6 +67,7 @@ impl ExitStatus {
             Self::Denied => 6,
             Self::Unreachable => 7,
             Self::Damaged => 8,
+            Self::TimedOut => 9,
             Self::NoRepository => 10,
             Self::Locked => 11,
             Self::WrongPassword => 12,
@@ -138,15 +147,62 @@ pub(crate) enum CommandError {
         /// Why.
         source: Box<JobError>,
     },
+    /// There is no page.
+    #[error(transparent)]
+    Page(#[from] PageError),
     /// A signal asked to stop.
     #[error("interrupted")]
     Interrupted,
     /// A second signal came before the job had ended.
     #[error("stopped at once; the repository is whole, and the lock of this process is left in it")]
     Abandoned,
-    /// A fleet is configured, and this release has none.
-    #[error("a fleet is configured, and this release works embedded only")]
+    /// A command of a fleet, and no fleet is configured.
+    #[error("no fleet is configured")]
     NoFleet,
+    /// The task queue failed.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The job state failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A worker ended.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// Nobody takes submissions.
+    #[error("no coordinator is there")]
+    NoCoordinator,
+    /// Nobody would do the tasks.
+    #[error("no worker of pool {pool} is there")]
+    NoWorker {
+        /// The pool.
+        pool: String,
+    },
+    /// Nobody knows the job.
+    #[error("nobody knows a job {job}")]
+    NoJob {
+        /// The job.
+        job: JobId,
+    },
+    /// Nobody is called so.
+    #[error("no worker {worker} is there")]
+    NoSuchWorker {
+        /// The worker.
+        worker: String,
+    },
+    /// A job of the fleet has no result.
+    #[error("job {job}: {}", .failure.message)]
+    JobFailed {
+        /// The job.
+        job: JobId,
+        /// Why.
+        failure: JobFailure,
+    },
+    /// The user goes away, the job goes on.
+    #[error("the job goes on without this command")]
+    Detached {
+        /// The job.
+        job: JobId,
+    },
 }
 
 impl CommandError {
@@ -183,12 +239,81 @@ fn judge(error: &CommandError) -> Verdict {
         CommandError::Target(_) => (ExitStatus::Failed, None),
         CommandError::Job(error) => judge_job(error),
         CommandError::Restore { source, .. } => judge_job(source),
+        CommandError::Page(error) => judge_page(error),
         CommandError::Interrupted => (ExitStatus::Interrupted, None),
         CommandError::Abandoned => (ExitStatus::Interrupted, hint("`longshore unlock` removes the lock")),
-        CommandError::NoFleet => (
-            ExitStatus::Usage,
-            hint("give --embedded to do the work in this process, or unset LONGSHORE_AMQP_URL and LONGSHORE_REDIS_URL"),
-        ),
+        error => judge_fleet(error),
+    }
+}
+
+fn judge_fleet(error: &CommandError) -> Verdict {
+    match error {
+        CommandError::NoFleet => {
+            (ExitStatus::Usage, hint("set LONGSHORE_AMQP_URL and LONGSHORE_REDIS_URL, or give --amqp and --redis"))
+        }
+        CommandError::Queue(error) | CommandError::Worker(WorkerError::Queue(error)) => judge_queue(error),
+        CommandError::State(error) | CommandError::Worker(WorkerError::State(error)) => judge_state(error),
+        CommandError::Worker(WorkerError::Storage(error)) => judge_storage(error),
+        CommandError::Worker(WorkerError::Repository(error)) => judge_repository(error),
+        CommandError::NoCoordinator => (ExitStatus::TimedOut, hint("start one with `longshore coordinator`")),
+        CommandError::NoWorker { .. } => {
+            (ExitStatus::TimedOut, hint("start one with `longshore worker`, or wait longer with --wait-workers"))
+        }
+        CommandError::NoJob { .. } => (ExitStatus::Failed, hint("`longshore job list` lists what is known")),
+        CommandError::NoSuchWorker { .. } => {
+            (ExitStatus::Failed, hint("`longshore worker list` lists those that are there"))
+        }
+        CommandError::JobFailed { failure, .. } => (status_of(failure.class), None),
+        CommandError::Detached { job } => {
+            (ExitStatus::Interrupted, hint(format!("`longshore job follow {job}` attaches again")))
+        }
+        _ => (ExitStatus::Failed, None),
+    }
+}
+
+/// The exit code of a failure that somebody else judged.
+pub(crate) fn status_of(class: FailureClass) -> ExitStatus {
+    match class {
+        FailureClass::Failed | FailureClass::Other => ExitStatus::Failed,
+        FailureClass::Usage => ExitStatus::Usage,
+        FailureClass::Denied => ExitStatus::Denied,
+        FailureClass::Unreachable => ExitStatus::Unreachable,
+        FailureClass::Damaged => ExitStatus::Damaged,
+        FailureClass::NoWorker => ExitStatus::TimedOut,
+        FailureClass::NoRepository => ExitStatus::NoRepository,
+        FailureClass::Locked => ExitStatus::Locked,
+        FailureClass::Cancelled => ExitStatus::Interrupted,
+    }
+}
+
+fn judge_queue(error: &QueueError) -> Verdict {
+    match error {
+        QueueError::Unavailable { .. } => {
+            (ExitStatus::Unreachable, hint("check LONGSHORE_AMQP_URL, the network and the broker"))
+        }
+        QueueError::Denied { .. } => {
+            (ExitStatus::Denied, hint("check user, password and rights of LONGSHORE_AMQP_URL"))
+        }
+        _ => (ExitStatus::Failed, None),
+    }
+}
+
+fn judge_state(error: &StateError) -> Verdict {
+    match error {
+        StateError::Unavailable { .. } => {
+            (ExitStatus::Unreachable, hint("check LONGSHORE_REDIS_URL, the network and the service"))
+        }
+        StateError::Denied { .. } => {
+            (ExitStatus::Denied, hint("check user, password and rights of LONGSHORE_REDIS_URL"))
+        }
+        _ => (ExitStatus::Failed, None),
+    }
+}
+
+fn judge_page(error: &PageError) -> Verdict {
+    match error {
+        PageError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => (ExitStatus::Conflict, None),
+        PageError::Listen { .. } | PageError::Exporter(_) => (ExitStatus::Failed, None),
     }
 }
 
@@ -201,6 +326,10 @@ fn judge_config(error: &ConfigError) -> Verdict {
         ConfigError::NoHome => hint("name one with --repo or LONGSHORE_REPOSITORY, or set HOME"),
         ConfigError::TwoPasswords { .. } => hint("unset one of them"),
         ConfigError::HalfAFleet { present, missing } => hint(format!("set {missing} too, or unset {present}")),
+        ConfigError::PasswordInFlag { variable, .. } => {
+            hint(format!("set {variable}, or name a file with the URL in {variable}_FILE"))
+        }
+        ConfigError::TwoUrls { .. } => hint("unset one of them"),
         ConfigError::NotText(_) | ConfigError::BadNumber { .. } => None,
     };
     (ExitStatus::Usage, advice)
@@ -308,6 +437,9 @@ fn judge_job(error: &JobError) -> Verdict {
             None => (ExitStatus::Failed, None),
         },
         JobError::Cancelled => (ExitStatus::Interrupted, hint("the same command goes on where this one was stopped")),
+        JobError::NoWorkers { .. } => (ExitStatus::TimedOut, None),
+        JobError::Queue(error) => judge_queue(error),
+        JobError::State(error) => judge_state(error),
         JobError::ClockOff { .. } => (ExitStatus::Failed, hint("set this machine's clock, then try again")),
         JobError::LockLost(_) => (ExitStatus::Failed, hint("somebody removes our locks; find out who, then try again")),
         _ => (ExitStatus::Failed, None),

@@ -62,7 +62,17 @@ fn cases() -> Vec<Case> {
         (SelectError::from(damaged("data/ab/abcd")).into(), 8, &["abcd"], &["check"]),
         (PasswordError::NotGiven.into(), 2, &["password"], &["--password-file", "LONGSHORE_PASSWORD"]),
         (half.into(), 2, &["LONGSHORE_AMQP_URL"], &["LONGSHORE_REDIS_URL"]),
-        (CommandError::NoFleet, 2, &["fleet"], &["--embedded"]),
+        (CommandError::NoFleet, 2, &["fleet"], &["LONGSHORE_AMQP_URL", "--redis"]),
+        (QueueError::Unavailable { message: "refused".into() }.into(), 7, &["refused"], &["LONGSHORE_AMQP_URL"]),
+        (QueueError::Denied { message: "403".into() }.into(), 6, &["403"], &["LONGSHORE_AMQP_URL"]),
+        (StateError::Unavailable { message: "refused".into() }.into(), 7, &["refused"], &["LONGSHORE_REDIS_URL"]),
+        (StateError::Denied { message: "NOAUTH".into() }.into(), 6, &["NOAUTH"], &["LONGSHORE_REDIS_URL"]),
+        (CommandError::NoCoordinator, 9, &["coordinator"], &["longshore coordinator"]),
+        (CommandError::NoWorker { pool: "p".into() }, 9, &["pool p"], &["longshore worker"]),
+        (CommandError::Detached { job: job_id() }, 130, &["goes on"], &["longshore job follow j"]),
+        (failed(FailureClass::Usage), 2, &["job j", "why"], &[]),
+        (failed(FailureClass::NoWorker), 9, &["why"], &[]),
+        (failed(FailureClass::Cancelled), 130, &["why"], &[]),
         (LocationError::Empty.into(), 2, &["location"], &[]),
         (CommandError::Usage("no time".into()), 2, &["no time"], &[]),
         (nothing.into(), 1, &["gone-1", "gone-2", "does not exist"], &[]),
@@ -84,6 +94,35 @@ fn cases() -> Vec<Case> {
         (OpenError::NoAccount { location: azure.into() }.into(), 2, &["azure:box:/"], &[]),
         (JobError::ClockOff { seconds: -300 }.into(), 1, &["300 seconds"], &["clock"]),
     ]
+}
+
+fn job_id() -> JobId {
+    JobId::new("j").unwrap()
+}
+
+fn failed(class: FailureClass) -> CommandError {
+    CommandError::JobFailed { job: job_id(), failure: JobFailure { class, message: "why".into() } }
+}
+
+/// A command that follows ends as one that does the same work itself.
+#[test]
+fn a_fleet_fails_as_one_process_does() {
+    let away = || storage(StorageErrorKind::Unavailable, "azure:box:/");
+    for error in [
+        JobError::from(locked(true)),
+        JobError::from(damaged("index/ab")),
+        JobError::from(away()),
+        JobError::from(RepositoryError::from(storage(StorageErrorKind::Denied, "azure:box:/"))),
+        JobError::from(storage(StorageErrorKind::Denied, "/r")),
+        JobError::from(QueueError::Unavailable { message: String::new() }),
+        JobError::from(StateError::Denied { message: String::new() }),
+        JobError::NoWorkers { pool: "p".into() },
+        JobError::Cancelled,
+        JobError::Failed { reason: "why".into() },
+    ] {
+        let followed = status_of(error.class());
+        assert_eq!(CommandError::from(error).failure().status, followed);
+    }
 }
 
 #[test]

@@ -9,9 +9,14 @@ mod config;
 mod embedded;
 mod environment;
 mod exit;
+mod fleet_client;
+mod fleet_doors;
+mod fleet_places;
 mod holding;
 mod identity;
+mod logs;
 mod output;
+mod page;
 mod password;
 mod patterns;
 mod progress;
@@ -28,8 +33,9 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     let output = output::Output::of_this_process(cli.output, &environment);
-    commands::log_to(&output, &environment);
-    let status = match commands::run(cli, &environment, &output) {
+    let ended = logs::begin(cli.logs, cli.command.log_level(), &environment, &output)
+        .and_then(|()| commands::run(cli, &environment, &output));
+    let status = match ended {
         Ok(status) => status,
         Err(error) if error.is_closed_pipe() => exit::ExitStatus::Done,
         Err(error) => {

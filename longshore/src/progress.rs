@@ -17,14 +17,50 @@ const RATE_OVER: Duration = Duration::from_secs(10);
 
 /// Figures of one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Sample {
-    elapsed: Duration,
-    entries: u64,
-    bytes_done: u64,
-    bytes_read: u64,
-    bytes_stored: u64,
-    partitions_done: u64,
-    partitions_open: u64,
+pub(crate) struct Sample {
+    pub(crate) elapsed: Duration,
+    pub(crate) entries: u64,
+    pub(crate) bytes_done: u64,
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_stored: u64,
+    pub(crate) partitions_done: u64,
+    pub(crate) partitions_open: u64,
+}
+
+/// Shows samples, each with the rate of the last seconds.
+pub(crate) struct Display {
+    output: Output,
+    samples: Vec<Sample>,
+}
+
+impl Display {
+    pub(crate) fn new(output: Output) -> Self {
+        Self { output, samples: vec![Sample::default()] }
+    }
+
+    /// Shows one more. `total` are the bytes that there are to do, if that is known.
+    pub(crate) fn show(&mut self, sample: Sample, total: Option<u64>) {
+        self.samples.push(sample);
+        // The oldest one that is kept is at least as old as the rate wants.
+        let old = self.samples.iter().take_while(|old| old.elapsed + RATE_OVER <= sample.elapsed).count();
+        self.samples.drain(..old.saturating_sub(1));
+        let rate = rate(&self.samples[0], &sample);
+        if !self.output.is_json() {
+            return self.output.progress(&line(&sample, rate, total));
+        }
+        // A reader that is gone is told of at the end.
+        let _ = self.output.message(&json!({
+            "message_type": "status",
+            "seconds_elapsed": sample.elapsed.as_secs(),
+            "entries_done": sample.entries,
+            "bytes_done": sample.bytes_done,
+            "bytes_read": sample.bytes_read,
+            "bytes_stored": sample.bytes_stored,
+            "bytes_per_second": rate,
+            "partitions_done": sample.partitions_done,
+            "partitions_open": sample.partitions_open,
+        }));
+    }
 }
 
 /// Shows the progress of one job.
@@ -53,16 +89,12 @@ impl Watcher {
     pub(crate) async fn run(&self) {
         let Some(interval) = self.output.progress_interval() else { return std::future::pending().await };
         let start = self.clock.monotonic();
-        let mut samples = vec![Sample::default()];
+        let mut display = Display::new(self.output.clone());
         loop {
             self.clock.sleep(interval).await;
             let sample = self.sample(self.clock.monotonic().saturating_sub(start));
-            samples.push(sample);
-            // The oldest one that is kept is at least as old as the rate wants.
-            let old = samples.iter().take_while(|old| old.elapsed + RATE_OVER <= sample.elapsed).count();
-            samples.drain(..old.saturating_sub(1));
-            let rate = rate(&samples[0], &sample);
-            self.show(&sample, rate);
+            let total = *self.total.borrow();
+            display.show(sample, total);
         }
     }
 
@@ -82,25 +114,6 @@ impl Watcher {
             partitions_done: job.tasks_done,
             partitions_open: job.tasks_open,
         }
-    }
-
-    fn show(&self, sample: &Sample, rate: u64) {
-        let total = *self.total.borrow();
-        if !self.output.is_json() {
-            return self.output.progress(&line(sample, rate, total));
-        }
-        // A reader that is gone is told of at the end.
-        let _ = self.output.message(&json!({
-            "message_type": "status",
-            "seconds_elapsed": sample.elapsed.as_secs(),
-            "entries_done": sample.entries,
-            "bytes_done": sample.bytes_done,
-            "bytes_read": sample.bytes_read,
-            "bytes_stored": sample.bytes_stored,
-            "bytes_per_second": rate,
-            "partitions_done": sample.partitions_done,
-            "partitions_open": sample.partitions_open,
-        }));
     }
 }
 

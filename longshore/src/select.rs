@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use proto::id::Id;
+use proto::job::SnapshotChoice;
 use repository::blob_index::BlobIndex;
 use repository::format::json::Malformed;
 use repository::format::node::{Kind, Node};
@@ -35,15 +36,17 @@ pub(crate) struct SnapshotFilter {
 impl SnapshotFilter {
     /// Whether `snapshot` is considered.
     pub(crate) fn accepts(&self, snapshot: &Snapshot) -> bool {
-        let has_tag = |tag: &str| snapshot.tags.iter().any(|present| present == tag);
-        let has_tags = |list: &String| match list.as_str() {
-            "" => snapshot.tags.is_empty(),
-            list => list.split(',').all(has_tag),
-        };
-        let has_path = |path: &PathBuf| snapshot.paths.iter().any(|present| *present == cleaned(path));
-        (self.host.is_empty() || self.host.contains(&snapshot.hostname))
-            && (self.tag.is_empty() || self.tag.iter().any(has_tags))
-            && self.path.iter().all(has_path)
+        coordinator::choose::accepts(&self.choice("latest"), snapshot)
+    }
+
+    /// The same for somebody else to find the snapshot that `text` names.
+    pub(crate) fn choice(&self, text: &str) -> SnapshotChoice {
+        SnapshotChoice {
+            snapshot: text.to_owned(),
+            hosts: self.host.clone(),
+            tags: self.tag.clone(),
+            paths: self.path.iter().map(cleaned).collect(),
+        }
     }
 }
 

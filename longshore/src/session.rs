@@ -13,12 +13,14 @@ use repository::blob_index::BlobIndex;
 use repository::format::key::KeyOwner;
 use repository::format::node_time::NodeTime;
 use repository::repository::{FileKind, Repository, RepositoryError};
+use repository::storage::meter::Counters;
 use repository::storage::{Location, Options, Storage};
 
 use crate::azure;
-use crate::config::{Configuration, PasswordSource, RepositoryFlags, RepositoryPlace, Workplace};
+use crate::config::{Configuration, PasswordSource, RepositoryFlags, RepositoryPlace};
 use crate::environment::Environment;
 use crate::exit::CommandError;
+use crate::fleet_places::FleetPlaces;
 use crate::identity::Identity;
 use crate::output::Output;
 use crate::password;
@@ -26,6 +28,8 @@ use crate::password;
 /// Marks the cache folder for programs that leave caches out of backups (https://bford.info/cachedir/).
 const CACHE_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n";
 
+/// How long a process that waits for its storage waits before it tries again.
+const OPENED_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// A storage that does not answer at all is given up after this time: it is rather misnamed than away.
 const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
@@ -43,6 +47,8 @@ pub(crate) struct Session {
     pub(crate) clock: Arc<dyn Clock>,
     /// Randomness.
     pub(crate) random: Arc<dyn Random>,
+    /// Requests to the storage.
+    pub(crate) storage_counters: Arc<Counters>,
 }
 
 impl Session {
@@ -59,15 +65,18 @@ impl Session {
             identity: Identity::of_this_process(environment),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
+            storage_counters: Arc::default(),
         })
     }
 
-    /// Makes sure that the work is done in this process: this release has no fleet.
-    pub(crate) fn require_embedded(&self, is_asked_for: bool) -> Result<(), CommandError> {
-        match self.configuration.workplace {
-            Workplace::Fleet if !is_asked_for => Err(CommandError::NoFleet),
-            _ => Ok(()),
-        }
+    /// Whether the fleet does the work, and not this process.
+    pub(crate) fn has_fleet(&self, embedded: bool) -> bool {
+        self.configuration.fleet.is_some() && !embedded
+    }
+
+    /// Where the fleet is.
+    pub(crate) fn fleet(&self) -> Result<&FleetPlaces, CommandError> {
+        self.configuration.fleet.as_ref().ok_or(CommandError::NoFleet)
     }
 
     /// The storage of the repository; nothing is read yet.
@@ -85,6 +94,7 @@ impl Session {
             }
         };
         let mut options = Options::new(self.clock.clone(), self.random.clone());
+        options.counters = self.storage_counters.clone();
         options.settings.backoff.first_answer_within = FIRST_ANSWER_WITHIN;
         if let Location::Azure { .. } = location {
             options.azure = Some(azure::settings(&self.environment)?);
@@ -102,6 +112,19 @@ impl Session {
         let password = password::read(&self.configuration.password)?;
         let hint = self.configuration.key_hint.as_deref();
         Ok(Repository::open(storage, password.as_bytes(), hint, self.random.clone()).await?)
+    }
+
+    /// The same for a process that waits for its storage as long as it takes, and says so.
+    pub(crate) async fn open_for_good(&self) -> Result<Repository, CommandError> {
+        loop {
+            match self.open().await {
+                Err(CommandError::Repository(error)) if error.is_transient() => {
+                    self.output.warn(format_args!("waits for the repository: {}", crate::exit::chain(&error)));
+                    self.clock.sleep(OPENED_AGAIN_AFTER).await;
+                }
+                opened => return opened,
+            }
+        }
     }
 
     /// Opens the repository; the default one is made if it is missing. Says whether it was.

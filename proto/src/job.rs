@@ -1,5 +1,7 @@
 //! What is asked for: submissions (JSON), and how a job ends.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::handles::UnixTime;
@@ -26,6 +28,22 @@ pub struct Submission {
     pub request: Request,
 }
 
+impl Submission {
+    /// The job that every submission with this idempotency key is: whoever submits again attaches to it, and the
+    /// repository's record of the job is all that must be remembered.
+    pub fn job_of_key(repository: &Id, key: &str) -> JobId {
+        let digest = Id::of_parts([b"longshore job v1".as_slice(), repository.as_bytes(), key.as_bytes()]);
+        let text = format!("key-{}", &digest.to_string()[..KEY_DIGITS]);
+        match JobId::new(text) {
+            Ok(job) => job,
+            Err(_) => unreachable!("letters, a dash and hex digits are the id of a job"),
+        }
+    }
+}
+
+/// Hex digits of a job id that follows from an idempotency key.
+const KEY_DIGITS: usize = 40;
+
 fn default_pool() -> String {
     "default".to_owned()
 }
@@ -45,7 +63,8 @@ pub enum Request {
 /// Make a snapshot of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackupRequest {
-    /// The top of the snapshot's tree, down to the targets.
+    /// The top of the snapshot's tree, down to the targets. A fleet makes it of `paths` when it is empty.
+    #[serde(default)]
     pub targets: Vec<TargetNode>,
     /// The snapshot's `paths`: absolute, cleaned, as given.
     pub paths: Vec<RawName>,
@@ -135,6 +154,33 @@ pub enum TargetPlace {
 }
 
 impl TargetNode {
+    /// The tree that leads to `paths`, which are absolute and cleaned, and not the root: as they are, with no link
+    /// followed. What is below another one of them is in that one.
+    pub fn of_paths(paths: &[RawName]) -> Vec<Self> {
+        let rests: Vec<(&RawName, &[u8])> =
+            paths.iter().map(|path| (path, path.0.strip_prefix(b"/").unwrap_or(&path.0))).collect();
+        Self::below(b"", &rests)
+    }
+
+    /// The entries of `above` that lead to targets, of which the second part is what is left of the path.
+    fn below(above: &[u8], targets: &[(&RawName, &[u8])]) -> Vec<Self> {
+        let mut by_name: BTreeMap<&[u8], Vec<(&RawName, &[u8])>> = BTreeMap::new();
+        for (target, rest) in targets {
+            let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+            let (name, behind) = (&rest[..end], rest.get(end + 1..).unwrap_or_default());
+            by_name.entry(name).or_default().push((target, behind));
+        }
+        let node = |(name, inside): (&[u8], Vec<(&RawName, &[u8])>)| {
+            let source = [above, b"/", name].concat();
+            let place = match inside.iter().find(|(_, rest)| rest.is_empty()) {
+                Some((target, _)) => TargetPlace::Target { path: (*target).clone(), explicit: true },
+                None => TargetPlace::Above(Self::below(&source, &inside)),
+            };
+            Self { name: name.into(), source: source.into(), place }
+        };
+        by_name.into_iter().map(node).collect()
+    }
+
     /// Every target at or below, in order: its path as given, and where it is found.
     pub fn targets<'a>(nodes: &'a [Self], found: &mut Vec<(&'a RawName, &'a RawName)>) {
         for node in nodes {
@@ -155,6 +201,8 @@ pub enum ParentChoice {
     Newest,
     /// This one.
     Snapshot(Id),
+    /// The one whose id begins so, or `latest`: found by the coordinator.
+    Named(String),
     /// None: everything is read.
     None,
 }
@@ -226,14 +274,46 @@ pub struct RestoreRequest {
     /// Read what was written again, and compare.
     #[serde(default)]
     pub verify: bool,
+    /// Says which snapshot, where the submitter has no access to the repository: then it counts, not `snapshot`.
+    #[serde(default)]
+    pub choice: Option<SnapshotChoice>,
+    /// How much one task may do.
+    #[serde(default)]
+    pub budget: Option<Budget>,
+    /// The repository is not locked meanwhile.
+    #[serde(default)]
+    pub no_lock: bool,
 }
 
-/// Read packs and compare them with the index.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Which snapshot, in the words of a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnapshotChoice {
+    /// `latest`, or the beginning of an id.
+    pub snapshot: String,
+    /// With `latest`: only of one of these hosts; empty for any.
+    pub hosts: Vec<String>,
+    /// With `latest`: only with all tags of one of these lists (`TAG,TAG`); empty for any.
+    pub tags: Vec<String>,
+    /// With `latest`: only with all of these paths.
+    pub paths: Vec<String>,
+}
+
+/// Look at everything in the repository, and read packs and compare them with the index.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckRequest {
     /// The packs to read; all without it.
     #[serde(default)]
     pub packs: Option<Vec<Id>>,
+    /// Only a part of them: `n/t`, `P%` or a size.
+    #[serde(default)]
+    pub subset: Option<String>,
+    /// Bytes of packs that one task reads.
+    #[serde(default)]
+    pub task_bytes: Option<u64>,
+    /// The repository is not locked meanwhile.
+    #[serde(default)]
+    pub no_lock: bool,
 }
 
 /// How a job ended.
@@ -245,6 +325,10 @@ pub enum JobOutcome {
         /// The snapshot.
         snapshot: Id,
     },
+    /// The restore came to its end.
+    Restored,
+    /// The check came to its end.
+    Checked,
     /// No snapshot, and why.
     Failed {
         /// One sentence for people.
@@ -257,4 +341,50 @@ pub enum JobOutcome {
         /// The job that goes on.
         by: JobId,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> RawName {
+        text.as_bytes().into()
+    }
+
+    fn shape(nodes: &[TargetNode]) -> String {
+        let node = |node: &TargetNode| match &node.place {
+            TargetPlace::Above(below) => format!("{}({})", node.name, shape(below)),
+            TargetPlace::Target { path, .. } => format!("{}={path}@{}", node.name, node.source),
+        };
+        nodes.iter().map(node).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn paths_become_a_tree_that_leads_to_them() {
+        let paths = ["/srv/www", "/srv/a-b", "/srv/a/c", "/etc", "/srv/a/c/below"].map(name);
+        let nodes = TargetNode::of_paths(&paths);
+        let expected = "etc=/etc@/etc srv(a(c=/srv/a/c@/srv/a/c) a-b=/srv/a-b@/srv/a-b www=/srv/www@/srv/www)";
+        assert_eq!(shape(&nodes), expected);
+        assert_eq!(nodes[1].source, name("/srv"));
+    }
+
+    #[test]
+    fn one_key_is_one_job_of_one_repository() {
+        let (one, two) = (Id::of(b"one"), Id::of(b"two"));
+        let job = Submission::job_of_key(&one, "nightly 2026-11-24");
+        assert_eq!(job, Submission::job_of_key(&one, "nightly 2026-11-24"));
+        assert_ne!(job, Submission::job_of_key(&two, "nightly 2026-11-24"));
+        assert_ne!(job, Submission::job_of_key(&one, "nightly 2026-11-25"));
+        assert!(JobId::new(job.as_str()).is_ok());
+    }
+
+    #[test]
+    fn requests_may_leave_out_what_has_a_default() {
+        let json =
+            r#"{"kind":"backup","paths":["/srv"],"hostname":"web-1","username":"","uid":0,"gid":0,"zone":"UTC"}"#;
+        let Request::Backup(request) = serde_json::from_str(json).unwrap() else { panic!("another kind") };
+        assert_eq!((request.targets.len(), request.pack_size, &*request.compression), (0, 16 << 20, "auto"));
+        let check: Request = serde_json::from_str(r#"{"kind":"check"}"#).unwrap();
+        assert_eq!(check, Request::Check(CheckRequest::default()));
+    }
 }

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod envelope;
 pub mod facts;
+pub mod follow;
 pub mod handles;
 pub mod id;
 pub mod job;

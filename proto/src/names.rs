@@ -97,6 +97,8 @@ pub mod queue {
     pub const ROUND_HEADER: &str = "longshore-round";
     /// Counts fresh copies.
     pub const ATTEMPT_HEADER: &str = "longshore-attempt";
+    /// When a first attempt was published, in milliseconds since 1970; copies do not say.
+    pub const FIRST_SEEN_HEADER: &str = "longshore-first-seen";
     /// Short code of the last error.
     pub const ERROR_HEADER: &str = "longshore-last-error";
 

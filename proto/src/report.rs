@@ -92,6 +92,8 @@ pub enum Outcome {
     NotMyView(NotMyView),
     /// A part of a restore is done.
     Restored(Box<crate::restore::Restored>),
+    /// Packs were read.
+    Checked(Checked),
     /// A probe arrived.
     Probed,
     /// An error that trying again elsewhere will not mend.
@@ -258,6 +260,17 @@ pub struct RangeResult {
     pub identity_before: FileIdentity,
 }
 
+/// Packs were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// How many.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What was found: a list of findings in JSON, as `check` prints them.
+    pub findings: Payload,
+}
+
 /// This worker does not see what the splitter saw.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotMyView {
@@ -270,6 +283,9 @@ pub struct NotMyView {
     /// What is missing is a file system: it is not mounted here.
     #[serde(default)]
     pub mount: bool,
+    /// This worker may not read there: the path is outside its roots.
+    #[serde(default)]
+    pub outside: bool,
     /// With the root task: every target as this worker sees it. None if it saw something else when it began: what moves
     /// is not believed.
     #[serde(default)]

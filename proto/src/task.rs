@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{Id, JobId, Round, WorkerId};
 use crate::job::{Budget, TargetNode};
 use crate::name::RawName;
+use crate::report::Payload;
 use crate::restore::{RestoreKey, RestoreWork};
 
 /// One task of a job.
@@ -45,6 +46,8 @@ pub enum Work {
     Range(RangeWork),
     /// A part of a restore.
     Restore(RestoreWork),
+    /// Read some packs to their end.
+    Check(CheckWork),
     /// Nothing: its answer tells that everything published before it was delivered (DESIGN 6).
     Probe(u64),
     /// A kind that a newer release added.
@@ -62,6 +65,7 @@ impl Work {
             },
             Self::Range(range) => ScopeKey::Range(&range.path, range.start, range.end, range.exact),
             Self::Restore(restore) => ScopeKey::Restore(restore.key()),
+            Self::Check(check) => ScopeKey::Check(check.number),
             Self::Probe(number) => ScopeKey::Probe(*number),
             Self::Unknown => ScopeKey::Unknown,
         }
@@ -74,6 +78,7 @@ enum ScopeKey<'a> {
     Names(&'a RawName, &'a Names),
     Range(&'a RawName, u64, u64, bool),
     Restore(RestoreKey<'a>),
+    Check(u64),
     Probe(u64),
     Unknown,
 }
@@ -177,4 +182,13 @@ pub struct RangeWork {
     pub identity: FileIdentity,
     /// Whether blobs that running jobs stored meanwhile may be borrowed.
     pub borrow: bool,
+}
+
+/// Read some packs to their end, and compare them with what the index says of them (DESIGN 3.10).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckWork {
+    /// Counts the job's tasks.
+    pub number: u64,
+    /// The packs with their blobs: an index file.
+    pub packs: Payload,
 }

@@ -19,6 +19,12 @@ use crate::names::Names;
 
 /// A tree of files that can be read.
 pub trait Source: Send + Sync {
+    /// Whether `path` and what is below may be read at all, whatever is there.
+    fn serves(&self, path: &[u8]) -> bool {
+        let _ = path;
+        true
+    }
+
     /// What `lstat` says of `path`, with link target and extended attributes.
     ///
     /// This and nothing else may be asked of the ancestors of what the source serves; they are stated

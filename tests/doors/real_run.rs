@@ -112,6 +112,7 @@ fn settings(submission: &Submission) -> backup::Settings {
         embedded: false,
         retry_lock: None,
         wait_workers: Duration::from_secs(60),
+        leadership: None,
     }
 }
 

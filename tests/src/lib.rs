@@ -11,6 +11,7 @@ pub mod frozen;
 pub mod mounts;
 pub mod mutate;
 pub mod process;
+pub mod processes;
 pub mod proxy;
 pub mod restic;
 pub mod scratch;

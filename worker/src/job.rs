@@ -283,6 +283,7 @@ impl JobContext {
     pub(crate) async fn store(&self, kind: BlobType, blobs: Vec<NewBlob>, borrow: bool) -> Result<Ledger, WorkerError> {
         let mut ledger = Ledger::default();
         let mut claimed = Vec::new();
+        let plain: usize = blobs.iter().map(|blob| blob.plain.len()).sum();
         let blobs = self.leave_out_known(kind, blobs, borrow, &mut ledger).await;
         for blob in blobs {
             match self.own.claim((kind, blob.id)) {
@@ -302,6 +303,9 @@ impl JobContext {
         for part in stored {
             ledger.merge(part);
         }
+        Meter::add(&self.meter.bytes_cut, if kind == BlobType::Data { plain as u64 } else { 0 });
+        Meter::add(&self.meter.bytes_deduplicated, ledger.counts.bytes_deduplicated);
+        Meter::add(&self.meter.bytes_sealed, ledger.counts.bytes_packed);
         Ok(ledger)
     }
 

@@ -16,10 +16,12 @@ mod tree;
 mod pipeline;
 mod range;
 pub mod restore;
+mod check;
 mod report;
 mod stop;
 pub mod error;
 pub mod meter;
+mod metrics;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]

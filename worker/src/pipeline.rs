@@ -27,7 +27,9 @@ use crate::meter::Meter;
 use crate::read::{ReadFile, read_batch};
 use crate::stop::Stop;
 use crate::tree::{Built, TreeBuilder, node_of};
-use crate::walk::{Batch, Entry, FileSystem, STREAMED_FROM_BYTES, Step, Walker, second_opinion};
+use crate::walk::{
+    Batch, Entry, FileSystem, STREAMED_FROM_BYTES, Step, Walker, check_any, check_roots, second_opinion,
+};
 
 mod long_file;
 mod root_view;
@@ -72,11 +74,15 @@ pub(crate) async fn archive(
     work: &ArchiveWork,
     stop: &Stop,
 ) -> Result<ArchiveDone, WorkerError> {
+    check_roots(context, &work.scope)?;
     // The root task makes the host's facts: its own nodes need them. When targets are done again, they are known.
     let is_root = matches!(work.scope, Scope::Root { .. }) && context.facts.host.is_none();
     let devices = Devices::new(context.facts.host.as_ref());
     let context = if is_root { root_view::with_own_host(context).await? } else { context.clone() };
     let views = if is_root { root_view::target_views(&context).await? } else { Vec::new() };
+    if is_root {
+        check_any(&context, &views).await?;
+    }
     let walker = Walker::begin(context.clone(), work, stop.clone(), devices).await?;
     let task = Task { context, work: work.clone(), stop: stop.clone() };
     let batches = stream::try_unfold(walker, |mut walker| async move {

@@ -2,7 +2,8 @@
 //!
 //! # Retries
 //! A transient error gives back a fresh copy with a higher attempt to a delay tier, then acknowledges. What cannot be
-//! helped is dead-lettered with a reason. A crash does nothing: the delivery comes again.
+//! helped is dead-lettered with a reason. A worker that is drained ends its tasks by a split, and hands a fresh copy back
+//! of one that does not end in time. A crash does nothing: the delivery comes again.
 //!
 //! # Order
 //! Packs durable, pack reports, known blobs, result report, ack. Each step may be repeated.
@@ -10,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::metrics::AttemptEnd;
 use fleet::queue::{Address, Delay, Delivery, Message, QueueError, Route};
 use futures::FutureExt;
 use proto::auth::MessageKey;
@@ -19,11 +21,13 @@ use proto::names::{Record, job_record, stored};
 use proto::report::{Outcome, PROBLEMS_MAX, Payload, ResultReport};
 use proto::task::{Task, Work};
 use repository::format::pack::BlobType;
+use tracing::Instrument;
 
 use crate::dedupe::Ledger;
 use crate::error::WorkerError;
 use crate::job::JobContext;
 use crate::meter::Meter;
+use crate::metrics;
 use crate::pipeline::archive;
 use crate::range::store_range;
 use crate::stop::Stop;
@@ -49,11 +53,28 @@ pub(crate) struct Slot {
 /// What becomes of a delivery.
 enum Verdict {
     /// Its result was reported, or it is of no use.
-    Ack,
+    Ack(AttemptEnd<'static>),
     /// The same, but the data set is not here, or not all of it.
     AckAndPause,
     /// A fresh copy is published to this address first.
     Instead(Address, Message),
+}
+
+impl Verdict {
+    fn end(&self) -> AttemptEnd<'_> {
+        match self {
+            Self::Ack(end) => *end,
+            Self::AckAndPause => AttemptEnd::NotMyView,
+            Self::Instead(address, message) => {
+                let reason = message.last_error.as_deref().unwrap_or_default();
+                match address {
+                    Address::DeadTasks => AttemptEnd::Dead(reason),
+                    Address::Later(..) => AttemptEnd::Later(reason),
+                    _ => AttemptEnd::HandedBack,
+                }
+            }
+        }
+    }
 }
 
 impl Slot {
@@ -98,8 +119,10 @@ impl Slot {
 
     /// Does one delivery to its end. A failure to publish or acknowledge leaves it to come again.
     async fn settle(&self, route: &Route, delivery: Delivery) {
+        metrics::count_delivery(route, &delivery, self.shared.doors.clock.now());
         let Delivery { message, receipt, .. } = delivery;
         let verdict = self.judge(route, &message).await;
+        metrics::count_end(route, verdict.end());
         let queue = &self.shared.doors.queue;
         if let Verdict::Instead(address, copy) = &verdict
             && let Err(error) = queue.publish(address, copy.clone()).await
@@ -137,25 +160,37 @@ impl Slot {
         // A cancelled restore still takes away what it left in the target.
         let is_last = matches!(task.work, Work::Restore(proto::restore::RestoreWork::Close));
         if !is_last && doors.state.cancel_requested(&task.job).await.unwrap_or(false) {
-            return Verdict::Ack;
+            return Verdict::Ack(AttemptEnd::Cancelled);
         }
         match self.has_ended(&task.job).await {
-            Ok(true) => return Verdict::Ack, // of an ended job
+            Ok(true) => return Verdict::Ack(AttemptEnd::JobEnded),
             Ok(false) => {}
             Err(error) => return self.later(route, message, &error.chain(), "storage"),
         }
         // Not before it is known that the job still runs: else it would come back for ever.
         if task.refused_by.contains(&self.shared.settings.worker) {
-            return Verdict::Instead(Address::Later(route.clone(), Delay::S5), message.clone());
+            let copy = Message { last_error: Some("refused".to_owned()), ..message.clone() };
+            return Verdict::Instead(Address::Later(route.clone(), Delay::S5), copy);
         }
         if self.is_poison(&task).await {
             return dead(message, "starts");
         }
         let hold = self.shared.hold(task.id, task.round);
-        let done = self.work(&task).await;
+        let began = doors.clock.monotonic();
+        let span = tracing::error_span!("task", job = %task.job, task = %task.id.short());
+        let done = tokio::select! {
+            biased;
+            done = self.work(&task).instrument(span) => Some(done),
+            () = self.shared.must_hand_back() => None,
+        };
+        metrics::count_work(route, doors.clock.monotonic().saturating_sub(began));
         drop(hold);
         let (job, worker) = (&task.job, &self.shared.settings.worker);
         let _ = doors.state.take_back_start(job, &task.id, task.round, worker).await;
+        let Some(done) = done else {
+            tracing::warn!(task = %task.id, "a task is handed back: it does not end within the time to leave");
+            return Verdict::Instead(Address::Tasks(route.clone()), message.clone());
+        };
         match done {
             Ok(verdict) => {
                 Meter::add(&self.shared.meter.tasks_done, 1);
@@ -175,7 +210,7 @@ impl Slot {
         tracing::debug!(task = %task.id, reason, "a task was given up");
         let result = self.result(task, Outcome::Failed { reason });
         match self.shared.jobs.reporter(&task.job, &self.key).send_result(result).await {
-            Ok(()) => Verdict::Ack,
+            Ok(()) => Verdict::Ack(AttemptEnd::Failed),
             Err(_) => dead(message, "failed"),
         }
     }
@@ -213,8 +248,10 @@ impl Slot {
         let reporter = self.shared.jobs.reporter(&task.job, &self.key);
         // Boxed: the future of a whole archive task is large.
         let (result, verdict) = match self.perform(task).boxed().await {
-            Ok(result) => (result, Verdict::Ack),
-            Err(WorkerError::NotMyView(refusal)) => (self.result(task, Outcome::NotMyView(*refusal)), Verdict::Ack),
+            Ok(result) => (result, Verdict::Ack(AttemptEnd::Done)),
+            Err(WorkerError::NotMyView(refusal)) => {
+                (self.result(task, Outcome::NotMyView(*refusal)), Verdict::Ack(AttemptEnd::NotMyView))
+            }
             Err(WorkerError::NotMounted(refusal)) => {
                 (self.result(task, Outcome::NotMyView(*refusal)), Verdict::AckAndPause)
             }
@@ -229,7 +266,14 @@ impl Slot {
             Work::Probe(_) => Ok(self.result(task, Outcome::Probed)),
             Work::Restore(work) => {
                 let (outcome, problems) = self.shared.restores.perform(&self.shared, task, work).await?;
+                if let Outcome::Restored(restored) = &outcome {
+                    Meter::add(&self.shared.meter.bytes_restored, restored.counts.bytes_written);
+                }
                 Ok(ResultReport { problems, ..self.result(task, outcome) })
+            }
+            Work::Check(work) => {
+                let checked = self.shared.checks.perform(&self.shared, task, work).await?;
+                Ok(self.result(task, Outcome::Checked(checked)))
             }
             Work::Unknown => Err(WorkerError::Malformed { what: "a kind of work of a newer release".to_owned() }),
             Work::Archive(work) => {

@@ -15,7 +15,7 @@ use crate::error::WorkerError;
 use crate::job::{JobContext, new_blob};
 use crate::meter::Meter;
 use crate::pipeline::{encode_chunks, identity_of};
-use crate::walk::check_near;
+use crate::walk::{check_near, check_root};
 
 /// Bytes that are read in one go.
 const READ_BYTES: usize = 8 << 20;
@@ -73,6 +73,7 @@ pub(crate) struct RangeDone {
 /// # Errors
 /// `NotMyView` if there is no such file here.
 pub(crate) async fn store_range(context: &Arc<JobContext>, work: &RangeWork) -> Result<RangeDone, WorkerError> {
+    check_root(context, &work.path)?;
     check_near(context, &work.path).await?;
     let (mut reader, before) = open(context, work).await?;
     let mut ledger = Ledger::default();
@@ -123,6 +124,7 @@ async fn open(context: &Arc<JobContext>, work: &RangeWork) -> Result<(RangeReade
             target_root: false,
             seen: Some(View { inode: before.inode, file_type: metadata.st_mode & 0o170_000 }),
             mount: false,
+            outside: false,
             targets_seen: Vec::new(),
             message: "another file has this name here".to_owned(),
         })));
@@ -177,6 +179,7 @@ fn not_my_view(work: &RangeWork, error: &SourceError) -> WorkerError {
         target_root: false,
         seen: None,
         mount: false,
+        outside: false,
         targets_seen: Vec::new(),
         message: format!("{error}: {}", error.source),
     }))

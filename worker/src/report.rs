@@ -109,6 +109,7 @@ fn collect<'a>(result: &'a mut ResultReport, payloads: &mut Vec<&'a mut Payload>
             payloads.push(&mut restored.linked);
             payloads.extend(restored.large_files.iter_mut().map(|file| &mut file.content));
         }
+        Outcome::Checked(checked) => payloads.push(&mut checked.findings),
         Outcome::NotMyView(_) | Outcome::Probed | Outcome::Failed { .. } | Outcome::Unknown => {}
     }
 }

@@ -170,6 +170,7 @@ impl Restores {
                 target_root: true,
                 seen: None,
                 mount: false,
+                outside: false,
                 targets_seen: Vec::new(),
                 message: message.to_owned(),
             })))

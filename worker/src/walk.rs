@@ -6,7 +6,7 @@
 mod frame;
 mod scope;
 
-pub(crate) use self::scope::{FileSystem, check_near, mount_points};
+pub(crate) use self::scope::{FileSystem, check_any, check_near, check_root, check_roots, mount_points};
 
 use proto::id::Id;
 use proto::job::{Budget, TargetNode, TargetPlace};
@@ -427,6 +427,7 @@ fn not_mounted(source: &[u8], metadata: &Metadata) -> WorkerError {
         target_root: false,
         seen: Some(view_of(metadata)),
         mount: true,
+        outside: false,
         targets_seen: Vec::new(),
         message: "the data set has a file system mounted here, this worker has not".to_owned(),
     }))

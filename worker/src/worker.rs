@@ -10,6 +10,7 @@ use futures::future::join_all;
 use proto::id::{Id, Round, WorkerId};
 use proto::name::RawName;
 
+use crate::check::Checks;
 use crate::error::WorkerError;
 pub use crate::job::Doors;
 use crate::job::Jobs;
@@ -20,6 +21,12 @@ pub use crate::stop::Drain;
 
 /// How often a worker says that it lives.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
+
+/// How long to wait before a queue that failed is made again.
+const DECLARE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// A task that has not ended so long after the drain began is handed back: a worker leaves within a minute.
+const HAND_BACK_AFTER: Duration = Duration::from_secs(45);
 
 /// What a worker is told at its start.
 #[derive(Clone, Debug)]
@@ -67,6 +74,7 @@ pub(crate) struct Shared {
     pub(crate) doors: Doors,
     pub(crate) jobs: Jobs,
     pub(crate) restores: Restores,
+    pub(crate) checks: Checks,
     pub(crate) meter: Arc<Meter>,
     pub(crate) drain: Drain,
     holds: Mutex<BTreeMap<(Id, Round), u32>>,
@@ -76,6 +84,7 @@ impl Worker {
     /// A worker that has not begun.
     pub fn new(settings: Settings, doors: Doors, drain: Drain) -> Self {
         let meter = Arc::new(Meter::default());
+        let checks = Checks::new(&doors.cpu);
         let jobs = Jobs::new(doors.clone(), settings.worker.clone(), meter.clone());
         Self {
             shared: Arc::new(Shared {
@@ -83,6 +92,7 @@ impl Worker {
                 doors,
                 jobs,
                 restores: Restores::default(),
+                checks,
                 meter,
                 drain,
                 holds: Mutex::default(),
@@ -100,6 +110,14 @@ impl Worker {
         self.shared.meter.clone()
     }
 
+    /// Shows what it has done, and how its slots stand. To be asked before each page of figures.
+    pub fn show_figures(&self) {
+        let settings = &self.shared.settings;
+        let busy = self.shared.lock_holds().values().sum();
+        crate::metrics::show_meter(&settings.pool, &self.shared.meter);
+        crate::metrics::show_slots(settings.slots.max(1), busy, self.shared.drain.has_begun());
+    }
+
     /// Works until it is drained and every slot has handed back.
     ///
     /// Dropping the future is a crash: its tasks are delivered again.
@@ -109,7 +127,17 @@ impl Worker {
     pub async fn run(&self) -> Result<(), WorkerError> {
         let shared = &self.shared;
         let route = Route::normal(&shared.settings.pool);
-        shared.doors.queue.declare(&route).await?;
+        while let Err(error) = shared.doors.queue.declare(&route).await {
+            if !matches!(error, QueueError::Unavailable { .. }) {
+                return Err(error.into());
+            }
+            tracing::warn!(%error, "the queue of tasks cannot be made");
+            tokio::select! {
+                biased;
+                () = shared.drain.begun() => return Ok(()),
+                () = shared.doors.clock.sleep(DECLARE_AGAIN_AFTER) => {}
+            }
+        }
         self.beat().await;
         let slots = (0..shared.settings.slots.max(1)).map(|_| Slot::new(shared.clone()).run(&route));
         let slots = join_all(slots);
@@ -127,8 +155,28 @@ impl Worker {
 
     async fn heartbeats(&self) {
         loop {
-            self.shared.doors.clock.sleep(HEARTBEAT_EVERY).await;
+            let drain = &self.shared.drain;
+            let had_begun = drain.has_begun();
+            tokio::select! {
+                biased;
+                () = self.shared.doors.clock.sleep(HEARTBEAT_EVERY) => {}
+                () = drain.begun(), if !had_begun => {} // those who choose workers shall know at once
+            }
             self.beat().await;
+            self.see_whether_to_drain().await;
+        }
+    }
+
+    /// Somebody may ask for it through the job state.
+    async fn see_whether_to_drain(&self) {
+        let shared = &self.shared;
+        if shared.drain.has_begun() {
+            return;
+        }
+        // Heard of again with the next heartbeat.
+        if shared.doors.state.drain_requested(&shared.settings.worker).await.unwrap_or(false) {
+            tracing::info!("somebody asked this worker to drain");
+            shared.drain.begin();
         }
     }
 
@@ -156,6 +204,12 @@ impl Worker {
 }
 
 impl Shared {
+    /// Waits until a task must be handed back.
+    pub(crate) async fn must_hand_back(&self) {
+        self.drain.begun().await;
+        self.doors.clock.sleep(HAND_BACK_AFTER).await;
+    }
+
     fn lock_holds(&self) -> std::sync::MutexGuard<'_, BTreeMap<(Id, Round), u32>> {
         // Nothing panics while it is held; a poisoned lock holds a whole map.
         self.holds.lock().unwrap_or_else(PoisonError::into_inner)

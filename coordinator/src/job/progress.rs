@@ -36,6 +36,27 @@ pub struct Progress {
     /// Large files that were read whole by one worker after all: ranges did not see one and the same file.
     #[serde(default)]
     pub files_read_whole: u64,
+    /// Results that were done again, since what they borrowed is in no index.
+    #[serde(default)]
+    pub borrowed_rejected: u64,
+    /// Entries that are done; packs, in a check.
+    #[serde(default)]
+    pub entries: u64,
+    /// Bytes of files that are done; of packs, in a check.
+    #[serde(default)]
+    pub bytes_done: u64,
+    /// Bytes that there are to do, where that is known.
+    #[serde(default)]
+    pub bytes_total: Option<u64>,
+    /// Bytes read from the source; from packs, in a restore.
+    #[serde(default)]
+    pub bytes_read: u64,
+    /// Bytes of blobs that were stored.
+    #[serde(default)]
+    pub bytes_stored: u64,
+    /// How often a worker did not see the data set, or may not read or write there.
+    #[serde(default)]
+    pub refusals: u64,
 }
 
 impl Progress {
@@ -48,7 +69,7 @@ impl Progress {
                 Scope::Names { .. } => &mut self.name_range_partitions,
             },
             Work::Range(_) => &mut self.byte_range_partitions,
-            Work::Restore(_) | Work::Probe(_) | Work::Unknown => return,
+            Work::Restore(_) | Work::Check(_) | Work::Probe(_) | Work::Unknown => return,
         };
         *partitions += 1;
         *self.partitions_by_worker.entry(worker.clone()).or_default() += 1;

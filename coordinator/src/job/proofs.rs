@@ -239,6 +239,7 @@ impl State {
         self.listed_for_wanted = true;
         self.found_blobs(found);
         let lost: BTreeSet<ReportKey> = self.wanted.values().flatten().copied().collect();
+        self.progress.borrowed_rejected += lost.len() as u64;
         for key in lost {
             self.reject(key);
         }

@@ -78,7 +78,7 @@ impl State {
             match &mut task.work {
                 Work::Archive(archive) => archive.borrow = false,
                 Work::Range(range) => range.borrow = false,
-                Work::Restore(_) | Work::Probe(_) | Work::Unknown => {}
+                Work::Restore(_) | Work::Check(_) | Work::Probe(_) | Work::Unknown => {}
             }
             let new = self.open_task(task.work, round, task.place);
             if let Some(task_again) = self.tasks.get_mut(&new) {

@@ -192,7 +192,7 @@ impl OpenTask {
         match &self.work {
             Work::Archive(archive) => archive.borrow,
             Work::Range(range) => range.borrow,
-            Work::Restore(_) | Work::Probe(_) | Work::Unknown => true,
+            Work::Restore(_) | Work::Check(_) | Work::Probe(_) | Work::Unknown => true,
         }
     }
 }
@@ -293,7 +293,15 @@ impl State {
 
     /// How far it is.
     pub fn progress(&self) -> Progress {
-        Progress { tasks_open: self.tasks.len() as u64, ..self.progress.clone() }
+        let counts = &self.counts;
+        Progress {
+            tasks_open: self.tasks.len() as u64,
+            entries: counts.entries,
+            bytes_done: counts.bytes_processed,
+            bytes_read: counts.bytes_read,
+            bytes_stored: counts.bytes_packed,
+            ..self.progress.clone()
+        }
     }
 
     fn take(&mut self, event: Event) {
@@ -364,7 +372,7 @@ impl State {
                 self.fail("a worker of a newer release reports what this coordinator cannot read".into())
             }
             Outcome::Archived(_) | Outcome::Range(_) => self.accept(report),
-            Outcome::Restored(_) => {} // of another kind of job: not ours
+            Outcome::Restored(_) | Outcome::Checked(_) => {} // of another kind of job: not ours
         }
     }
 

@@ -39,11 +39,13 @@ impl Refusals {
 /// Whether the root task expects just that already.
 fn is_expected(work: &Work, seen: &[(RawName, Option<View>)]) -> bool {
     let Work::Archive(archive) = work else { return false };
-    if seen.is_empty() {
-        return false;
-    }
     let seen = seen.iter().filter_map(|(place, view)| view.map(|view| (place.clone(), view)));
     seen.eq(archive.expected_targets.iter().cloned())
+}
+
+/// Whether a worker saw no target at all. What moved while it was read says nothing.
+fn sees_nothing(seen: &[(RawName, Option<View>)]) -> bool {
+    !seen.is_empty() && seen.iter().all(|(_, view)| view.is_none())
 }
 
 impl State {
@@ -63,10 +65,16 @@ impl State {
             return;
         }
         // The same publication may be delivered twice: then this is said of what was expected before.
-        if task.place == Place::Root && refusal.target_root && is_expected(&task.work, &refusal.targets_seen) {
+        let sees_any = refusal.targets_seen.iter().any(|(_, view)| view.is_some());
+        if sees_any
+            && task.place == Place::Root
+            && refusal.target_root
+            && is_expected(&task.work, &refusal.targets_seen)
+        {
             return;
         }
         task.refusals.refused.push((worker, refusal));
+        self.progress.refusals += 1;
         self.withdraw(id);
         self.decide_task(id);
     }
@@ -90,6 +98,9 @@ impl State {
     fn decide_task(&mut self, id: Id) {
         let Some(task) = self.tasks.get(&id) else { return };
         let is_root = task.place == Place::Root;
+        if task.refusals.refused.iter().any(|(_, refusal)| refusal.outside) {
+            return self.decide_outside(id);
+        }
         if is_root && task.refusals.refused.iter().any(|(_, refusal)| refusal.target_root) {
             return self.decide_root(id);
         }
@@ -116,6 +127,32 @@ impl State {
             ));
         }
         self.believe_what_is_there(id, &refusal);
+    }
+
+    /// Some workers may not read there, which says nothing of what is there: those who may are asked until all have
+    /// refused.
+    fn decide_outside(&mut self, id: Id) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let by = task.refusals.by();
+        if self.workers.live.iter().any(|worker| !by.contains(worker)) {
+            return self.republish(id);
+        }
+        if !self.registry_is_complete() {
+            return; // decided when the next heartbeats are in
+        }
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let refused = std::mem::take(&mut task.refusals.refused);
+        let (outside, seen): (Vec<_>, Vec<_>) = refused.into_iter().partition(|(_, refusal)| refusal.outside);
+        let is_outside = |worker: &WorkerId| outside.iter().any(|(other, _)| other == worker);
+        if self.workers.live.iter().all(is_outside)
+            && let Some((_, refusal)) = outside.first()
+        {
+            return self.fail(format!("no worker may read {}: {}", refusal.path, refusal.message));
+        }
+        // Those who may read there see something else than was expected: they alone decide.
+        task.refusals.refused = seen;
+        outside.into_iter().for_each(|(worker, _)| task.refusals.avoid(worker));
+        self.decide_task(id);
     }
 
     /// Every worker sees something else in the scope than the splitter: what is there now is believed.
@@ -164,15 +201,19 @@ impl State {
         let moved = refused.iter().find(|(_, refusal)| refusal.targets_seen.is_empty());
         let by = task.refusals.by();
         let others = self.workers.live.iter().any(|worker| !by.contains(worker));
+        let nothing = refused.iter().all(|(_, refusal)| sees_nothing(&refusal.targets_seen));
         let believed = match agreed {
-            Some(seen) => seen,
-            None if others => return self.republish(id),
-            None if !self.registry_is_complete() => return,
+            Some(seen) if !sees_nothing(&seen) => seen,
+            _ if others => return self.republish(id),
+            _ if !self.registry_is_complete() => return,
+            _ if nothing => {
+                return self.fail("none of the paths to back up is there on any worker".to_owned());
+            }
             None if moved.is_some() => {
                 let message = moved.map(|(_, refusal)| refusal.message.clone()).unwrap_or_default();
                 return self.fail(format!("no worker sees the data set to its end: {message}. Mount it and run again"));
             }
-            None => match self.joined_view(&refused) {
+            _ => match self.joined_view(&refused) {
                 Some(seen) if !is_expected(&task.work, &seen) => seen,
                 _ => {
                     let seen: Vec<String> =

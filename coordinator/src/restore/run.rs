@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::objects::ObjectsExt;
-use fleet::queue::{Address, Consumer, Delivery, Inbox, Message, QueueError, Route};
+use fleet::queue::{Consumer, Delivery, Inbox, Route};
 use fleet::state::{Heartbeat, Position};
 use proto::auth::MessageKey;
-use proto::envelope::{Envelope, SCHEMA_MINOR};
-use proto::handles::RandomExt;
+use proto::envelope::Envelope;
 use proto::id::{Id, JobId};
-use proto::report::{DeadReport, Outcome, Payload, Report, ResultReport};
+use proto::report::{DeadReport, Outcome, Payload, ResultReport};
 use proto::restore::{RestoreFacts, RestoreWork, decode_list};
 use proto::task::{Task, Work};
 use repository::locks::RepositoryLock;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use super::Settings;
 use super::effect::Effect;
 use super::event::Event;
 use super::state::State;
@@ -25,20 +25,19 @@ use crate::Doors;
 use crate::collect::Collector;
 use crate::error::JobError;
 use crate::job::{Event as JobEvent, Progress};
+use crate::leadership::{Leadership, stopping};
+use crate::metrics::JobFigures;
 use crate::perform::decode_long_report;
+use crate::publish::{Publisher, open_again, pass_on};
 
 /// How often the registry of workers is read.
 const TICK: Duration = Duration::from_secs(1);
-/// Tasks that nobody began by then are of no use.
-const TASK_EXPIRES_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long to wait before a queue that failed is asked again.
-const PUBLISH_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// One restore while it runs.
 pub(super) struct Runner {
     doors: Doors,
     job: JobId,
-    route: Route,
+    publisher: Publisher,
     key: MessageKey,
     facts: RestoreFacts,
     facts_id: Id,
@@ -46,8 +45,11 @@ pub(super) struct Runner {
     pub(super) state: State,
     generation: u64,
     wait_workers: Duration,
+    /// Of a coordinator that leads several jobs: it reads the notices for all of them.
+    leadership: Option<Leadership>,
     last_worker_seen_at: Duration,
     ended: Option<Result<(), JobError>>,
+    shown: JobFigures,
 }
 
 impl Runner {
@@ -60,23 +62,27 @@ impl Runner {
         facts: RestoreFacts,
         state: State,
         generation: u64,
-        wait_workers: Duration,
+        settings: &Settings,
     ) -> Self {
+        let shown = JobFigures::new(&route.pool, &state.progress());
+        let publisher = Publisher::new(&doors, &job, route, key.clone());
         let collector = Collector::new(doors.clone(), job.clone(), key.clone(), Position::default());
         let last_worker_seen_at = doors.clock.monotonic();
         Self {
             doors,
             job,
-            route,
+            publisher,
             key,
             facts,
             facts_id: Id::default(),
             collector,
             state,
             generation,
-            wait_workers,
+            wait_workers: settings.wait_workers,
+            leadership: settings.leadership.clone(),
             last_worker_seen_at,
             ended: None,
+            shown,
         }
     }
 
@@ -98,19 +104,20 @@ impl Runner {
         self.store_facts().await?;
         self.see_workers().await?;
         self.apply(Event::Started).await?;
-        let clock = self.doors.clock.clone();
+        let (clock, leadership) = (self.doors.clock.clone(), self.leadership.clone());
         let mut notices: Option<Box<dyn Consumer>> = None;
         let mut tick = clock.sleep(TICK);
         loop {
             if let Some(ended) = self.ended.take() {
                 return ended;
             }
-            if notices.is_none() {
+            if notices.is_none() && leadership.is_none() {
                 notices = self.doors.queue.consume(&Inbox::Notices).await.ok();
             }
             tokio::select! {
                 biased;
                 lost = &mut lost => return Err(JobError::LockLost(lost)),
+                () = stopping(leadership.as_ref()) => return Err(JobError::HandedOver { job: self.job.clone() }),
                 events = self.collector.next() => self.take(events?).await?,
                 notice = next_notice(&mut notices) => self.take_notice(notice).await?,
                 () = &mut tick => {
@@ -118,6 +125,7 @@ impl Runner {
                     tick = clock.sleep(TICK);
                 }
             }
+            self.shown.show(&self.state.progress());
             progress.send_replace(self.state.progress());
         }
     }
@@ -191,27 +199,7 @@ impl Runner {
         let Effect::Publish { task: id, round, stage, work, refused_by } = effect else { return Ok(()) };
         let work = self.without_long_lists(work).await?;
         let task = Task { id, job: self.job.clone(), round, stage, facts: self.facts_id, refused_by, work };
-        let envelope = Envelope {
-            minor: SCHEMA_MINOR,
-            repository: self.doors.repository.id(),
-            job: self.job.clone(),
-            expires_at: self.doors.clock.now().plus(TASK_EXPIRES_AFTER),
-            body: task,
-        };
-        let body = envelope.seal(&self.key).map_err(|error| JobError::internal("a task", &error))?;
-        let message = Message { body: body.into(), attempt: 1, last_error: None, subject: id.to_string() };
-        let address = Address::Tasks(self.route.clone());
-        loop {
-            match self.doors.queue.publish(&address, message.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(error @ QueueError::Unavailable { .. }) => {
-                    // Publishing twice is harmless: every task may be done twice.
-                    tracing::warn!(%error, "a task is published again");
-                    self.doors.clock.sleep(PUBLISH_AGAIN_AFTER).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        self.publisher.publish(task).await
     }
 
     /// Puts lists that are too long for a message into an object.
@@ -232,31 +220,24 @@ impl Runner {
         if self.doors.state.cancel_requested(&self.job).await.unwrap_or(false) {
             self.apply(Event::CancelRequested).await?;
         }
-        match self.doors.state.generation(&self.job).await {
-            Ok(Some(generation)) if generation == self.generation => {}
-            Ok(_) => {
-                tracing::warn!("the job state was lost; what is not reported is looked for");
-                let wanted = u64::from_le_bytes(self.doors.repository.random().bytes());
-                if let Ok(generation) = self.doors.state.open_job(&self.job, wanted).await {
-                    self.generation = generation;
-                }
-                self.collector.rewind();
-                self.apply(Event::StateLost).await?;
-            }
-            Err(_) => {} // heard of again with the next tick
+        if let Some(generation) = open_again(&self.doors, &self.job, self.generation).await {
+            self.generation = generation;
+            self.collector.rewind();
+            self.apply(Event::StateLost).await?;
         }
         self.see_workers().await?;
         self.apply(Event::Tick).await?;
         let alone = self.doors.clock.monotonic().saturating_sub(self.last_worker_seen_at);
         if alone > self.wait_workers {
-            return Err(JobError::NoWorkers { pool: self.route.pool.clone() });
+            return Err(JobError::NoWorkers { pool: self.publisher.pool().to_owned() });
         }
         Ok(())
     }
 
     async fn see_workers(&mut self) -> Result<(), JobError> {
         let Ok(workers) = self.doors.state.workers().await else { return Ok(()) };
-        let workers: Vec<Heartbeat> = workers.into_iter().filter(|worker| worker.pool == self.route.pool).collect();
+        let workers: Vec<Heartbeat> =
+            workers.into_iter().filter(|worker| worker.pool == self.publisher.pool()).collect();
         if !workers.is_empty() {
             self.last_worker_seen_at = self.doors.clock.monotonic();
         }
@@ -277,28 +258,13 @@ impl Runner {
                 let dead = DeadReport { task: task.id, round: task.round, reason, message: text };
                 if task.job == self.job {
                     self.apply(Event::Dead(dead)).await?;
-                } else {
-                    self.forward_dead(&task.job, dead).await?;
+                } else if let Err(error) = pass_on(&self.doors, &self.key, &task.job, dead).await {
+                    tracing::warn!(%error, "a notice of another job was not passed on");
                 }
             }
             Err(error) => tracing::warn!(%error, reason, "a dead message of nobody"),
         }
         let _ = receipt.ack().await;
-        Ok(())
-    }
-
-    async fn forward_dead(&self, job: &JobId, dead: DeadReport) -> Result<(), JobError> {
-        let envelope = Envelope {
-            minor: SCHEMA_MINOR,
-            repository: self.doors.repository.id(),
-            job: job.clone(),
-            expires_at: self.doors.clock.now().plus(TASK_EXPIRES_AFTER),
-            body: Report::Dead(dead),
-        };
-        let report = envelope.seal(&self.key).map_err(|error| JobError::internal("a notice", &error))?;
-        if let Err(error) = self.doors.state.append_report(job, report.into()).await {
-            tracing::warn!(%error, "a notice of another job was not passed on");
-        }
         Ok(())
     }
 }

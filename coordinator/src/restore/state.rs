@@ -63,6 +63,8 @@ pub struct State {
     pub(super) ending: Option<Ending>,
     /// No heartbeat since the last result names a task of this job.
     pub(super) is_quiet: bool,
+    /// Every task that ever was: one that has a result may still be held by another worker.
+    known: BTreeSet<Id>,
     pub(super) has_ended: bool,
     pub(super) effects: Vec<Effect>,
 }
@@ -129,6 +131,7 @@ impl State {
             probe: Probe::default(),
             ending: None,
             is_quiet: false,
+            known: BTreeSet::new(),
             has_ended: false,
             effects: Vec::new(),
         }
@@ -163,7 +166,15 @@ impl State {
 
     /// How far it is.
     pub fn progress(&self) -> Progress {
-        Progress { tasks_open: self.tasks.len() as u64, ..self.progress.clone() }
+        let counts = &self.counts;
+        let files = counts.files_restored + counts.files_unchanged + counts.files_skipped;
+        Progress {
+            tasks_open: self.tasks.len() as u64,
+            entries: files + counts.directories + counts.others,
+            bytes_done: counts.bytes_written + counts.bytes_unchanged,
+            bytes_read: counts.bytes_fetched,
+            ..self.progress.clone()
+        }
     }
 
     fn take(&mut self, event: Event) {
@@ -206,6 +217,7 @@ impl State {
         let id = Task::id_for(&self.settings.job, &work, 0);
         let task = OpenTask { work, stage, refused_by: BTreeSet::new(), refusal: String::new(), published: None };
         self.tasks.insert(id, task);
+        self.known.insert(id);
         self.backlog.push_back(id);
         self.is_quiet = false;
     }
@@ -227,7 +239,7 @@ impl State {
                 self.end(Some(reason));
             }
             Outcome::Probed => self.probe_answered(report.task),
-            Outcome::Archived(_) | Outcome::Range(_) | Outcome::Unknown => {
+            Outcome::Archived(_) | Outcome::Range(_) | Outcome::Checked(_) | Outcome::Unknown => {
                 let reason = "a worker of another release reports what this coordinator cannot read";
                 self.end(Some(reason.to_owned()));
             }
@@ -270,6 +282,7 @@ impl State {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.refused_by.insert(worker);
         task.refusal = message;
+        self.progress.refusals += 1;
         self.republish(id);
         self.decide_refused();
     }
@@ -320,8 +333,8 @@ impl State {
     fn see_workers(&mut self, live: BTreeSet<WorkerId>, holds: &BTreeSet<(Id, Round)>, slots: u32) {
         self.workers.first_seen.get_or_insert(self.now);
         (self.workers.live, self.workers.slots) = (live, slots);
-        // Heartbeats name tasks of all jobs: while any is held, the former stage's may be among them.
-        self.is_quiet = holds.is_empty() || self.settings.embedded;
+        let is_held = holds.iter().any(|(id, _)| self.known.contains(id));
+        self.is_quiet = !is_held || self.settings.embedded;
         self.decide_refused();
         let Some((before, heartbeats)) = self.probe.answered else { return };
         if heartbeats > 0 {

@@ -268,6 +268,7 @@ fn what_every_worker_refuses_ends_the_job_and_the_marker_is_removed() {
             target_root: true,
             seen: None,
             mount: false,
+            outside: false,
             targets_seen: Vec::new(),
             message: "not there".to_owned(),
         };

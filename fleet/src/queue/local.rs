@@ -210,7 +210,7 @@ impl LocalConsumer {
             unsettled: Mutex::new(Some((message.clone(), delivered_before + 1))),
         });
         self.held = Some(held.clone());
-        Ok(Some(Delivery { message, delivered_before, receipt: Box::new(LocalReceipt(held)) }))
+        Ok(Some(Delivery { message, delivered_before, published_at: None, receipt: Box::new(LocalReceipt(held)) }))
     }
 }
 

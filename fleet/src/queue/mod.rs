@@ -13,6 +13,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use proto::handles::UnixTime;
 use std::time::Duration;
 
 #[cfg(any(test, feature = "testing"))]
@@ -134,6 +135,8 @@ pub struct Delivery {
     pub message: Message,
     /// How often it was delivered before.
     pub delivered_before: u32,
+    /// When it was published, by the publisher's clock; only first attempts say so, and only where clocks differ.
+    pub published_at: Option<UnixTime>,
     /// Settles it.
     pub receipt: Box<dyn Receipt>,
 }

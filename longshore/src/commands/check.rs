@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
+use coordinator::summary::CheckSummary;
+use proto::job::{Budget, CheckRequest, Request};
 use repository::maintenance::check::{
     self, CheckEvent, CheckOptions, CheckReport, Finding, ReadData, Severity, Stage, Subset,
 };
@@ -13,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::Ended;
 use crate::exit::{CommandError, ExitStatus};
+use crate::fleet_client::{self, SubmitFlags};
 use crate::holding::{under_lock, without_lock};
 use crate::output::{Output, bytes_text, counted, duration_text};
 use crate::session::Session;
@@ -44,6 +47,9 @@ pub(crate) struct Arguments {
     /// Work in this process, even where a fleet is configured.
     #[arg(long)]
     embedded: bool,
+
+    #[command(flatten)]
+    submit: SubmitFlags,
 }
 
 /// Packs that are read at once.
@@ -57,8 +63,8 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Ended {
         Some(subset) => ReadData::Subset(subset),
         None => ReadData::None,
     };
-    if read_data != ReadData::None {
-        session.require_embedded(arguments.embedded)?;
+    if read_data != ReadData::None && session.has_fleet(arguments.embedded) {
+        return submit(arguments, session).await;
     }
     let repository = session.open().await?;
     let checking = check(&repository, read_data, session);
@@ -68,7 +74,19 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Ended {
         under_lock(session, &repository, true, checking).await
     };
     session.output.end_progress();
-    summarize(&checked?, &session.output)
+    summarize(&CheckSummary::new(&checked?), &session.output)
+}
+
+/// Lets the fleet do it.
+async fn submit(arguments: &Arguments, session: &Session) -> Ended {
+    let budget = &session.configuration.budget;
+    let request = CheckRequest {
+        packs: None,
+        subset: arguments.read_data_subset.map(|subset| subset.to_string()),
+        task_bytes: (*budget != Budget::default()).then_some(budget.bytes),
+        no_lock: arguments.no_lock,
+    };
+    fleet_client::submit_and_follow(session, &arguments.submit, Request::Check(request)).await
 }
 
 async fn check(repository: &Repository, read_data: ReadData, session: &Session) -> Result<CheckReport, CommandError> {
@@ -172,46 +190,40 @@ fn advance_line(stage: Stage, done: u64, total: Option<u64>, elapsed: Duration) 
     text
 }
 
-fn summarize(report: &CheckReport, output: &Output) -> Ended {
+/// Tells what was found, where nobody told it meanwhile, and says what was done.
+pub(crate) fn summarize(summary: &CheckSummary, output: &Output) -> Ended {
+    for finding in &summary.findings {
+        tell(finding, output)?;
+    }
+    if summary.findings_left_out > 0 {
+        output.warn(format_args!("{} more were found", counted(summary.findings_left_out, "finding")));
+    }
     if output.is_json() {
-        output.message(&json!({
-            "message_type": "summary",
-            "num_errors": report.error_count,
-            "num_hints": report.hint_count,
-            "snapshots": report.snapshots,
-            "index_files": report.index_files,
-            "packs": report.packs,
-            "blobs": report.blobs,
-            "trees": report.trees,
-            "nodes": report.nodes,
-            "packs_read": report.packs_read,
-            "bytes_read": report.bytes_read,
-            "trees_skipped": report.trees_skipped,
-        }))?;
+        output.message(&CheckSummary { findings: Vec::new(), ..summary.clone() })?;
     } else {
         output.note(format_args!(
             "checked {}, {} with {} entries, {}",
-            counted(report.snapshots, "snapshot"),
-            counted(report.trees, "tree"),
-            report.nodes,
-            counted(report.packs, "pack"),
+            counted(summary.snapshots, "snapshot"),
+            counted(summary.trees, "tree"),
+            summary.nodes,
+            counted(summary.packs, "pack"),
         ));
-        if report.packs_read > 0 {
+        if summary.packs_read > 0 {
             output.note(format_args!(
                 "read {} ({})",
-                counted(report.packs_read, "pack"),
-                bytes_text(report.bytes_read)
+                counted(summary.packs_read, "pack"),
+                bytes_text(summary.bytes_read)
             ));
         }
-        if report.trees_skipped {
+        if summary.trees_skipped {
             output.warn("the trees could not be judged because index files are damaged");
         }
-        match report.error_count {
+        match summary.num_errors {
             0 => output.line("no damage was found")?,
             count => output.line(format_args!("found {}", counted(count, "error")))?,
         }
     }
-    Ok(if report.is_clean() { ExitStatus::Done } else { ExitStatus::Damaged })
+    Ok(if summary.num_errors == 0 { ExitStatus::Done } else { ExitStatus::Damaged })
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! One file per command: its arguments, whose doc comments are its help, and what it does.
 
-use std::io;
-
 use clap::Args;
 
 use crate::cli::{Cli, Command};
@@ -13,12 +11,15 @@ use crate::session::Session;
 pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod completion;
+pub(crate) mod coordinator;
 pub(crate) mod init;
+pub(crate) mod job;
 pub(crate) mod ls;
 pub(crate) mod restore;
 pub(crate) mod snapshots;
 pub(crate) mod unlock;
 pub(crate) mod version;
+pub(crate) mod worker;
 
 /// How a command that was not stopped by an error ended.
 pub(crate) type Ended = Result<ExitStatus, CommandError>;
@@ -63,18 +64,9 @@ async fn run_in_session(command: Command, session: Session) -> Ended {
         Command::Ls(arguments) => ls::run(&arguments, &session).await,
         Command::Check(arguments) => check::run(&arguments, &session).await,
         Command::Unlock(arguments) => unlock::run(&arguments, &session).await,
+        Command::Coordinator(arguments) => Box::pin(coordinator::run(&arguments, &session)).await,
+        Command::Worker(arguments) => Box::pin(worker::run(&arguments, &session)).await,
+        Command::Job(arguments) => Box::pin(job::run(&arguments, &session)).await,
         Command::Completion(_) | Command::Version(_) => unreachable!("they need no session"),
     }
-}
-
-/// Sends what the program logs the way of notes. `LONGSHORE_LOG` says what; warnings without it.
-pub(crate) fn log_to(output: &Output, environment: &Environment) {
-    let filter = environment.get("LONGSHORE_LOG").and_then(|filter| filter.to_str()).unwrap_or("warn");
-    let limits = fleet::service::LOG_LIMITS.iter().filter_map(|limit| limit.parse().ok());
-    let filter = limits.fold(tracing_subscriber::EnvFilter::new(filter), tracing_subscriber::EnvFilter::add_directive);
-    let output = output.clone();
-    let writer = move || -> Box<dyn io::Write> { Box::new(output.clone()) };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(writer);
-    // A second one is refused: then somebody else listens already.
-    let _ = subscriber.try_init();
 }

@@ -1,15 +1,14 @@
 //! `restore`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use coordinator::job::Progress;
-use coordinator::restore::RestoreDone;
-use proto::job::{Budget, RestoreRequest};
+use coordinator::summary::RestoreSummary;
+use proto::job::{Budget, Request, RestoreRequest};
 use proto::name::RawName;
-use proto::report::ProblemKind;
 use proto::restore::Overwrite;
-use serde_json::json;
 use sources::paths;
 use sources::patterns::Patterns;
 use tokio::sync::watch;
@@ -17,6 +16,7 @@ use tokio::sync::watch;
 use super::Ended;
 use crate::embedded::{Beside, EmbeddedFleet};
 use crate::exit::{CommandError, ExitStatus};
+use crate::fleet_client::{self, SubmitFlags};
 use crate::output::{bytes_text, counted, duration_text, printable};
 use crate::patterns;
 use crate::progress::Watcher;
@@ -55,6 +55,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     work: super::WorkFlags,
+
+    #[command(flatten)]
+    submit: SubmitFlags,
 
     /// Do not lock the repository: for one that cannot be written, while nobody removes anything from it.
     #[arg(long)]
@@ -137,7 +140,9 @@ enum OverwriteFlag {
 }
 
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Ended {
-    session.require_embedded(arguments.work.embedded)?;
+    if session.has_fleet(arguments.work.embedded) {
+        return submit(arguments, session).await;
+    }
     let mut request = request(arguments, session)?;
     let repository = session.open().await?;
     let (text, path) = select::parse(&arguments.snapshot);
@@ -159,7 +164,25 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Ended {
     let budget = budget(arguments, session);
     let done = Box::pin(fleet.restore(&request, budget, !arguments.no_lock, &progress, beside)).await;
     session.output.end_progress();
-    summarize(&request, &done?, session)
+    summarize(&RestoreSummary::new(&request, &done?), session)
+}
+
+/// Lets the fleet do it; its coordinator finds the snapshot.
+async fn submit(arguments: &Arguments, session: &Session) -> Ended {
+    if !arguments.target.is_absolute() {
+        let why = "its workers may have another current directory: give an absolute path";
+        return Err(CommandError::Usage(format!("a fleet cannot restore to {}: {why}", arguments.target.display())));
+    }
+    let (text, path) = select::parse(&arguments.snapshot);
+    let budget = &session.configuration.budget;
+    let request = RestoreRequest {
+        path: RawName(path.join("/").into_bytes()),
+        choice: Some(arguments.filter.choice(text)),
+        budget: (*budget != Budget::default()).then(|| budget.clone()),
+        no_lock: arguments.no_lock,
+        ..request(arguments, session)?
+    };
+    fleet_client::submit_and_follow(session, &arguments.submit, Request::Restore(Box::new(request))).await
 }
 
 /// One worker does it best in one task, unless somebody wants partitions of a certain size.
@@ -203,77 +226,56 @@ fn texts(given: &[String], files: &[PathBuf], any_case: bool) -> Result<Vec<Stri
     patterns.into_iter().map(text).collect()
 }
 
-fn summarize(request: &RestoreRequest, done: &RestoreDone, session: &Session) -> Ended {
-    let (counts, output) = (&done.counts, &session.output);
-    let duration = done.ended_at.since(done.started_at);
+/// Says what was done.
+pub(crate) fn summarize(summary: &RestoreSummary, session: &Session) -> Ended {
+    let output = &session.output;
     if output.is_json() {
-        output.message(&json!({
-            "message_type": "summary",
-            "job": done.job,
-            "snapshot_id": done.snapshot,
-            "tree": done.tree,
-            "target": request.target,
-            "dry_run": request.dry_run,
-            "files_restored": counts.files_restored,
-            "files_unchanged": counts.files_unchanged,
-            "files_skipped": counts.files_skipped,
-            "files_verified": counts.files_verified,
-            "directories": counts.directories,
-            "others": counts.others,
-            "hard_links": counts.hard_links,
-            "deleted": counts.deleted,
-            "bytes_written": counts.bytes_written,
-            "bytes_unchanged": counts.bytes_unchanged,
-            "bytes_needed": counts.bytes_needed,
-            "bytes_fetched": counts.bytes_fetched,
-            "requests": counts.requests,
-            "total_duration": duration.as_secs_f64(),
-            "errors": counts.errors,
-            "problems": done.problems,
-        }))?;
+        output.message(summary)?;
     } else {
-        for problem in &done.problems {
+        for problem in &summary.problems {
             output.complain(format_args!("{}: {}", printable(&problem.path.0), problem.message));
         }
+        if summary.problems_left_out > 0 {
+            output.complain(format_args!("and {} more problems", summary.problems_left_out));
+        }
         if !output.is_quiet() {
-            output.line(lines(request, done).join("\n"))?;
+            output.line(lines(summary).join("\n"))?;
         }
     }
-    let is_damaged = done.problems.iter().any(|problem| problem.kind == ProblemKind::Damaged);
-    Ok(match done.is_complete() {
-        true => ExitStatus::Done,
-        false if is_damaged => ExitStatus::Damaged,
-        false => ExitStatus::Failed,
+    Ok(match summary.errors {
+        0 => ExitStatus::Done,
+        _ if summary.damaged => ExitStatus::Damaged,
+        _ => ExitStatus::Failed,
     })
 }
 
-fn lines(request: &RestoreRequest, done: &RestoreDone) -> Vec<String> {
-    let counts = &done.counts;
-    let target = printable(&request.target.0);
+fn lines(summary: &RestoreSummary) -> Vec<String> {
+    let target = printable(&summary.target.0);
     let mut lines = vec![
         format!(
             "files:       {} restored, {} unchanged, {} skipped",
-            counts.files_restored, counts.files_unchanged, counts.files_skipped
+            summary.files_restored, summary.files_unchanged, summary.files_skipped
         ),
         format!(
             "others:      {} directories, {} symbolic links and special files, {} hard links",
-            counts.directories, counts.others, counts.hard_links,
+            summary.directories, summary.others, summary.hard_links,
         ),
         format!(
             "written:     {}, {} were there, in {}",
-            bytes_text(counts.bytes_written),
-            bytes_text(counts.bytes_unchanged),
-            duration_text(done.ended_at.since(done.started_at)),
+            bytes_text(summary.bytes_written),
+            bytes_text(summary.bytes_unchanged),
+            duration_text(Duration::from_secs_f64(summary.total_duration.max(0.0))),
         ),
     ];
-    if request.delete {
-        lines.push(format!("removed:     {}", counts.deleted));
+    if summary.delete {
+        lines.push(format!("removed:     {}", summary.deleted));
     }
-    if request.verify {
-        lines.push(format!("verified:    {}", counts.files_verified));
+    if summary.verify {
+        lines.push(format!("verified:    {}", summary.files_verified));
     }
-    let verb = if request.dry_run { "would be restored" } else { "restored" };
-    let but = if counts.errors > 0 { format!(", but for {}", counted(counts.errors, "error")) } else { String::new() };
-    lines.push(format!("snapshot {} {verb} to {target}{but}", done.snapshot.short()));
+    let verb = if summary.dry_run { "would be restored" } else { "restored" };
+    let but =
+        if summary.errors > 0 { format!(", but for {}", counted(summary.errors, "error")) } else { String::new() };
+    lines.push(format!("snapshot {} {verb} to {target}{but}", summary.snapshot_id.short()));
     lines
 }

@@ -15,8 +15,10 @@
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
+use proto::id::Id;
 use tokio::sync::mpsc::Sender;
 
+use crate::format::index::IndexedPack;
 use crate::maintenance::executor::Resources;
 use crate::repository::{Repository, RepositoryError};
 
@@ -63,21 +65,53 @@ pub async fn check(
     resources: &Resources,
     events: Option<Sender<CheckEvent>>,
 ) -> Result<CheckReport, RepositoryError> {
-    let structure = check_structure(repository, options, resources, events).await?;
-    let Structure { table, reads, mut recorder } = structure;
+    let Structure { table, reads, mut recorder } = check_structure(repository, options, resources, events).await?;
     read_packs(repository, options, resources, &table, reads, &mut recorder).await?;
     Ok(recorder.report)
 }
 
-/// A repository whose structure was checked.
-struct Structure {
+/// A repository whose structure was checked. Somebody else reads its packs ([`verify_pack`]), and says what came of it.
+pub struct Structure {
     table: Arc<PackTable>,
     reads: Vec<PackRead>,
     recorder: report::Recorder,
 }
 
-/// Everything but the content of packs, and which of them are to be read.
-async fn check_structure(
+impl Structure {
+    /// The packs that are to be read, by id.
+    pub fn reads(&self) -> &[PackRead] {
+        &self.reads
+    }
+
+    /// Leaves out the packs of which `wanted` says no.
+    pub fn retain(&mut self, wanted: impl Fn(&PackRead) -> bool) {
+        self.reads.retain(wanted);
+    }
+
+    /// What the index says of a pack.
+    pub fn indexed(&self, pack: &Id) -> IndexedPack {
+        IndexedPack { id: *pack, blobs: self.table.entries_of(pack).to_vec() }
+    }
+
+    /// So many packs with so many bytes were read, and this was found.
+    pub async fn note_read(&mut self, packs: u64, bytes: u64, findings: Vec<Finding>) {
+        self.recorder.report.packs_read += packs;
+        self.recorder.report.bytes_read += bytes;
+        self.recorder.found(findings).await;
+        self.recorder.advanced(Stage::Data, bytes).await;
+    }
+
+    /// What was found so far.
+    pub fn report(&self) -> &CheckReport {
+        &self.recorder.report
+    }
+}
+
+/// Checks everything but the content of packs, and chooses which of them are to be read.
+///
+/// # Errors
+/// As of [`check`].
+pub async fn check_structure(
     repository: &Repository,
     options: &CheckOptions,
     resources: &Resources,

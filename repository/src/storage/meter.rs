@@ -40,39 +40,45 @@ const BUCKETS: usize = DURATION_BOUNDS.len() + 1;
 #[derive(Debug, Default)]
 pub struct Counters {
     requests: [[AtomicU64; OUTCOMES]; OPERATIONS],
-    durations: [[AtomicU64; BUCKETS]; OPERATIONS],
-    duration_nanos: [AtomicU64; OPERATIONS],
+    durations: [[[AtomicU64; BUCKETS]; OUTCOMES]; OPERATIONS],
+    duration_nanos: [[AtomicU64; OUTCOMES]; OPERATIONS],
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
-    retries: AtomicU64,
+    retries: [AtomicU64; OPERATIONS],
 }
 
 impl Counters {
     /// The totals at this moment (each by itself; requests in between may show in some only).
     pub fn snapshot(&self) -> CountersSnapshot {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let retries_by_operation = self.retries.each_ref().map(load);
         CountersSnapshot {
             requests: self.requests.each_ref().map(|outcomes| outcomes.each_ref().map(load)),
-            durations: self.durations.each_ref().map(|buckets| buckets.each_ref().map(load)),
-            duration_nanos: self.duration_nanos.each_ref().map(load),
+            durations: self
+                .durations
+                .each_ref()
+                .map(|outcomes| outcomes.each_ref().map(|buckets| buckets.each_ref().map(load))),
+            duration_nanos: self.duration_nanos.each_ref().map(|outcomes| outcomes.each_ref().map(load)),
             bytes_read: load(&self.bytes_read),
             bytes_written: load(&self.bytes_written),
-            retries: load(&self.retries),
+            retries: retries_by_operation.iter().sum(),
+            retries_by_operation,
         }
     }
 
     /// Counts one more try after a failed one.
-    pub(super) fn count_retry(&self) {
-        self.retries.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count_retry(&self, operation: Operation) {
+        self.retries[operation as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    fn count(&self, operation: Operation, outcome: Result<(), StorageErrorKind>, took: Duration) {
-        let operation = operation as usize;
-        self.requests[operation][outcome_index(outcome)].fetch_add(1, Ordering::Relaxed);
+    /// Counts a request that ended.
+    pub fn count(&self, operation: Operation, outcome: Result<(), StorageErrorKind>, took: Duration) {
+        let (operation, outcome) = (operation as usize, outcome_index(outcome));
+        self.requests[operation][outcome].fetch_add(1, Ordering::Relaxed);
         let bucket = DURATION_BOUNDS.iter().position(|bound| took <= *bound).unwrap_or(DURATION_BOUNDS.len());
-        self.durations[operation][bucket].fetch_add(1, Ordering::Relaxed);
+        self.durations[operation][outcome][bucket].fetch_add(1, Ordering::Relaxed);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.duration_nanos[operation].fetch_add(nanos, Ordering::Relaxed);
+        self.duration_nanos[operation][outcome].fetch_add(nanos, Ordering::Relaxed);
     }
 }
 
@@ -87,14 +93,15 @@ fn outcome_index(outcome: Result<(), StorageErrorKind>) -> usize {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CountersSnapshot {
     requests: [[u64; OUTCOMES]; OPERATIONS],
-    durations: [[u64; BUCKETS]; OPERATIONS],
-    duration_nanos: [u64; OPERATIONS],
+    durations: [[[u64; BUCKETS]; OUTCOMES]; OPERATIONS],
+    duration_nanos: [[u64; OUTCOMES]; OPERATIONS],
     /// Bytes that successful gets returned.
     pub bytes_read: u64,
     /// Bytes of objects that successful puts created.
     pub bytes_written: u64,
     /// Tries after a failed one, of all operations.
     pub retries: u64,
+    retries_by_operation: [u64; OPERATIONS],
 }
 
 impl CountersSnapshot {
@@ -108,15 +115,20 @@ impl CountersSnapshot {
         self.requests[operation as usize].iter().sum()
     }
 
-    /// Requests of `operation` by duration: how many per bucket of [`DURATION_BOUNDS`] (not
-    /// cumulative), the last for those above all bounds.
-    pub fn durations(&self, operation: Operation) -> &[u64] {
-        &self.durations[operation as usize]
+    /// Tries of `operation` after a failed one.
+    pub fn retries_of(&self, operation: Operation) -> u64 {
+        self.retries_by_operation[operation as usize]
     }
 
-    /// The sum of the durations of the finished requests of `operation`.
-    pub fn duration_sum(&self, operation: Operation) -> Duration {
-        Duration::from_nanos(self.duration_nanos[operation as usize])
+    /// Requests of `operation` that ended in `outcome`, by duration: how many per bucket of
+    /// [`DURATION_BOUNDS`] (not cumulative), the last for those above all bounds.
+    pub fn durations_of(&self, operation: Operation, outcome: Result<(), StorageErrorKind>) -> &[u64] {
+        &self.durations[operation as usize][outcome_index(outcome)]
+    }
+
+    /// The sum of the durations of these.
+    pub fn duration_sum_of(&self, operation: Operation, outcome: Result<(), StorageErrorKind>) -> Duration {
+        Duration::from_nanos(self.duration_nanos[operation as usize][outcome_index(outcome)])
     }
 }
 
@@ -251,9 +263,9 @@ mod tests {
             meter.list("", None).await.unwrap();
         }
         let totals = counters.snapshot();
-        assert_eq!(totals.durations(Operation::List), [0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-        assert_eq!(totals.duration_sum(Operation::List), Duration::from_millis(61_011));
-        assert_eq!(totals.duration_sum(Operation::Get), Duration::ZERO);
+        assert_eq!(totals.durations_of(Operation::List, Ok(())), [0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(totals.duration_sum_of(Operation::List, Ok(())), Duration::from_millis(61_011));
+        assert_eq!(totals.duration_sum_of(Operation::Get, Ok(())), Duration::ZERO);
     }
 
     #[test]

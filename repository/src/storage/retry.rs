@@ -81,8 +81,8 @@ impl Retry {
         Self { inner, backoff, clock, random, counters, has_answered: AtomicBool::new(false) }
     }
 
-    fn patience(&self) -> Patience<'_> {
-        Patience { retry: self, start: self.clock.monotonic(), bound: self.backoff.first }
+    fn patience(&self, operation: Operation) -> Patience<'_> {
+        Patience { retry: self, operation, start: self.clock.monotonic(), bound: self.backoff.first }
     }
 
     async fn insist<T, F>(&self, patience: &mut Patience<'_>, mut call: impl FnMut() -> F) -> Result<T, StorageError>
@@ -135,6 +135,7 @@ impl Retry {
 /// The time that is left for one call and its tries.
 struct Patience<'r> {
     retry: &'r Retry,
+    operation: Operation,
     start: Duration,
     bound: Duration,
 }
@@ -156,7 +157,7 @@ impl Patience<'_> {
             return Err(error);
         }
         tracing::debug!(error = &error as &dyn std::error::Error, kind = error.kind.label(), ?wait, "storage: again");
-        counters.count_retry();
+        counters.count_retry(self.operation);
         clock.sleep(wait).await;
         self.bound = self.bound.saturating_mul(2).min(backoff.longest);
         Ok(())
@@ -176,7 +177,7 @@ impl Storage for Retry {
     }
 
     async fn put(&self, name: &str, body: Body) -> Result<(), StorageError> {
-        let mut patience = self.patience();
+        let mut patience = self.patience(Operation::Put);
         let mut may_be_there = false;
         loop {
             match self.inner.put(name, body.clone()).await {
@@ -197,23 +198,23 @@ impl Storage for Retry {
     }
 
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Bytes, StorageError> {
-        self.insist(&mut self.patience(), || self.inner.get(name, range.clone())).await
+        self.insist(&mut self.patience(Operation::Get), || self.inner.get(name, range.clone())).await
     }
 
     async fn size(&self, name: &str) -> Result<u64, StorageError> {
-        self.insist(&mut self.patience(), || self.inner.size(name)).await
+        self.insist(&mut self.patience(Operation::Size), || self.inner.size(name)).await
     }
 
     async fn list(&self, prefix: &str, from: Option<&str>) -> Result<Page, StorageError> {
-        self.insist(&mut self.patience(), || self.inner.list(prefix, from)).await
+        self.insist(&mut self.patience(Operation::List), || self.inner.list(prefix, from)).await
     }
 
     async fn delete(&self, name: &str) -> Result<(), StorageError> {
-        self.insist(&mut self.patience(), || self.inner.delete(name)).await
+        self.insist(&mut self.patience(Operation::Delete), || self.inner.delete(name)).await
     }
 
     async fn create(&self) -> Result<(), StorageError> {
-        self.insist(&mut self.patience(), || self.inner.create()).await
+        self.insist(&mut self.patience(Operation::Create), || self.inner.create()).await
     }
 
     fn clock_offset_seconds(&self) -> Option<i64> {

@@ -78,6 +78,10 @@ impl FileSource {
 }
 
 impl Source for FileSource {
+    fn serves(&self, path: &[u8]) -> bool {
+        matches!(self.roots.place(path), Place::Below { .. })
+    }
+
     fn metadata(&self, path: &[u8]) -> Result<Metadata, SourceError> {
         let mut reader = MetadataReader::default();
         match self.roots.place(path) {

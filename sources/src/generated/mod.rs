@@ -74,6 +74,10 @@ impl GeneratedSource {
 }
 
 impl Source for GeneratedSource {
+    fn serves(&self, path: &[u8]) -> bool {
+        matches!(self.roots.place(path), Place::Below { .. })
+    }
+
     fn metadata(&self, path: &[u8]) -> Result<Metadata, SourceError> {
         let node = self.find("stat", path, true)?;
         Ok(self.tree.metadata(node, &self.view()))

@@ -5,6 +5,7 @@
 
 pub mod actor;
 pub mod clock;
+pub mod coordinators;
 pub mod data;
 pub mod dice;
 pub mod doors;

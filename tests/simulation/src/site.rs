@@ -19,8 +19,10 @@ use repository::format::key::{KeyOwner, ScryptParameters};
 use repository::locks::{LockRequest, fleet_hostname};
 use repository::repository::Repository;
 use repository::storage::{Memory, Options, Storage, stack};
+use sources::files::roots::Root;
 use sources::generated::{GeneratedSource, GeneratedTree};
 use tokio::sync::watch;
+use worker::restore::RootTargets;
 use worker::worker::{Drain, Worker};
 
 use crate::actor::Actor;
@@ -77,6 +79,8 @@ pub struct Site {
     pub published: Published,
     /// Who sees everything.
     pub witness: Arc<Witness>,
+    /// Where workers that are hired from now on may restore to.
+    pub restore_roots: Mutex<Vec<Root>>,
     fleet: Mutex<Fleet>,
     nonces: Arc<Dice>,
     started: Mutex<u64>,
@@ -137,6 +141,7 @@ impl Site {
             tree,
             manner,
             published: Published::default(),
+            restore_roots: Mutex::default(),
             fleet: Mutex::new(fleet),
             nonces,
             started: Mutex::new(0),
@@ -286,6 +291,8 @@ impl Site {
         let pool = POOL.to_owned();
         let settings = worker::worker::Settings { worker: name, pool, slots, ..worker::worker::Settings::default() };
         let worker = Worker::new(settings, doors, drain.clone());
+        let restore_roots = self.restore_roots.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        worker.allow_restores(Arc::new(RootTargets::new(restore_roots)));
         let (process, trace) = (actor.clone(), self.trace.clone());
         let ended = tokio::spawn(async move {
             let ended = process.live(Box::pin(async move { worker.run().await })).await;
@@ -378,6 +385,7 @@ impl Site {
             embedded: self.manner.embedded,
             retry_lock: Some(Duration::from_secs(3600)),
             wait_workers: Duration::from_secs(120),
+            leadership: None,
         }
     }
 

@@ -86,6 +86,7 @@ async fn run(views: &Views) -> Result<Viewed, Box<dyn std::error::Error>> {
         embedded: true,
         retry_lock: None,
         wait_workers: std::time::Duration::from_secs(10),
+        leadership: None,
     };
     let (progress, _) = watch::channel(Progress::default());
     let done = backup::run(&doors, &submission(views, &doors), &settings, &progress).await;

@@ -2,6 +2,7 @@
 //! tests that break them.
 
 pub mod certificates;
+pub mod prometheus;
 pub mod rabbitmq;
 pub mod redis;
 
@@ -25,7 +26,7 @@ fn unique(purpose: &str) -> String {
 }
 
 /// Waits until `is_there`, and panics with `what` if that takes too long.
-fn wait_until(what: &str, mut is_there: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut is_there: impl FnMut() -> bool) {
     let step = Duration::from_millis(50);
     for _ in 0..START_LIMIT.as_millis() / step.as_millis() {
         if is_there() {

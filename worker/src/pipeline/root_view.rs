@@ -71,6 +71,7 @@ async fn check_unmoved(context: &JobContext, before: &[(RawName, View)]) -> Resu
         target_root: true,
         seen,
         mount: false,
+        outside: false,
         targets_seen: Vec::new(),
         message: format!("{path} {became} while it was read"),
     })))

@@ -90,6 +90,7 @@ impl Marker {
             target_root: true,
             seen: None,
             mount: false,
+            outside: false,
             targets_seen: Vec::new(),
             message: message.to_owned(),
         })))

@@ -104,6 +104,44 @@ impl Walker {
     }
 }
 
+/// Whether this worker may read everything of the scope.
+///
+/// # Errors
+/// `NotMounted` if not: the task is for others.
+pub(crate) fn check_roots(context: &JobContext, scope: &Scope) -> Result<(), WorkerError> {
+    match scope {
+        Scope::Names { dir, .. } => check_root(context, dir),
+        Scope::Root { targets } => {
+            let mut found = Vec::new();
+            TargetNode::targets(targets, &mut found);
+            found.into_iter().try_for_each(|(_, place)| check_root(context, place))
+        }
+    }
+}
+
+/// The same for one path.
+///
+/// # Errors
+/// `NotMounted` if not.
+pub(crate) fn check_root(context: &JobContext, place: &RawName) -> Result<(), WorkerError> {
+    if context.source.serves(&place.0) {
+        return Ok(());
+    }
+    let message = "it is outside the roots of this worker".to_owned();
+    let refusal = NotMyView { outside: true, ..*refusal(place, true, None, Vec::new(), message) };
+    Err(WorkerError::NotMounted(Box::new(refusal)))
+}
+
+/// The root task: whether any target is there.
+///
+/// # Errors
+/// `NotMounted` if not: a snapshot of nothing was not asked for.
+pub(crate) async fn check_any(context: &JobContext, views: &[(RawName, View)]) -> Result<(), WorkerError> {
+    let Some((_, place)) = context.facts.targets.first().filter(|_| views.is_empty()) else { return Ok(()) };
+    let message = "none of the paths to back up is there".to_owned();
+    Err(WorkerError::NotMounted(refusal(place, true, None, see_data_set(context).await?, message)))
+}
+
 async fn load_names(
     context: &JobContext,
     names: &NamesOnWire,
@@ -262,5 +300,5 @@ fn refusal(
     targets_seen: Vec<(RawName, Option<View>)>,
     message: String,
 ) -> Box<NotMyView> {
-    Box::new(NotMyView { path: path.clone(), target_root, seen, mount: false, targets_seen, message })
+    Box::new(NotMyView { path: path.clone(), target_root, seen, mount: false, outside: false, targets_seen, message })
 }

@@ -14,6 +14,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("mount", "mount"),
     ("openssl", "openssl"),
+    ("prometheus", "prometheus"),
     // Stock restic reaches Azure through it: the restic of Debian is built without.
     ("rclone", "rclone"),
     ("node", "nodejs"),

@@ -3,6 +3,7 @@
 mod allowed;
 mod arrows;
 mod documents;
+mod figures;
 mod lexemes;
 mod names;
 mod sources;
@@ -62,6 +63,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
     findings.extend(allowed::check_shrinks(allowed, &allowed::earlier(&workspace.root)));
     findings.extend(names::check(&workspace.folders, &rust));
     findings.extend(documents::check(workspace));
+    findings.extend(figures::check(workspace));
     for finding in &findings {
         println!("tidy: {}:{}: {}", finding.path, finding.line, finding.reason);
     }

@@ -11,6 +11,7 @@ pub(super) fn refusal(target_root: bool, targets: &[(&str, u64)]) -> NotMyView {
         target_root,
         seen: None,
         mount: false,
+        outside: false,
         targets_seen: targets.iter().map(|(path, inode)| (name(path), Some(view(*inode)))).collect(),
         message: "it looks different".to_owned(),
     }

@@ -71,9 +71,10 @@ impl Consumer for RabbitConsumer {
             Some(Err(error)) => return Err(Trouble::from(error).at(&self.place, &self.address)),
         };
         let lapin::message::Delivery { properties, data, redelivered, acker, .. } = delivery;
+        let published_at = wire::published_at(&properties);
         let (message, delivered_before) = wire::message(&properties, data, redelivered);
         let receipt = RabbitReceipt { acker: Some(acker), place: self.place.clone() };
-        Ok(Some(Delivery { message, delivered_before, receipt: Box::new(receipt) }))
+        Ok(Some(Delivery { message, delivered_before, published_at, receipt: Box::new(receipt) }))
     }
 }
 

@@ -2,12 +2,16 @@
 //!
 //! No header begins with `x-`: these are the broker's.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use proto::envelope::{Outline, SCHEMA_MAJOR, SCHEMA_MINOR};
 use proto::handles::{RandomExt, UnixTime};
-use proto::names::queue::{ATTEMPT_HEADER, DELAY_HEADER, ERROR_HEADER, ROUND_HEADER, SCHEMA_HEADER, SUBJECT_HEADER};
+use proto::names::queue::{
+    ATTEMPT_HEADER, DELAY_HEADER, ERROR_HEADER, FIRST_SEEN_HEADER, ROUND_HEADER, SCHEMA_HEADER, SUBJECT_HEADER,
+};
 
 use super::topology::tier;
 use crate::queue::{Address, Message};
@@ -38,7 +42,7 @@ pub(super) fn properties(
         .with_timestamp(u64::try_from(now.seconds).unwrap_or(0))
         .with_delivery_mode(PERSISTENT)
         .with_app_id("longshore".into())
-        .with_headers(headers(address, message, round));
+        .with_headers(headers(address, message, round, now));
     if let Some(job) = job.and_then(|job| ShortString::try_new(job).ok()) {
         properties = properties.with_correlation_id(job);
     }
@@ -48,13 +52,16 @@ pub(super) fn properties(
     }
 }
 
-fn headers(address: &Address, message: &Message, round: Option<u32>) -> FieldTable {
+fn headers(address: &Address, message: &Message, round: Option<u32>, now: UnixTime) -> FieldTable {
     let text = |value: &str| AMQPValue::LongString(LongString::from(value));
     let number = |value: u32| AMQPValue::LongLongInt(i64::from(value));
     let mut headers = FieldTable::default();
     headers.insert(SCHEMA_HEADER.into(), text(&format!("{SCHEMA_MAJOR}.{SCHEMA_MINOR}")));
     headers.insert(SUBJECT_HEADER.into(), text(&message.subject));
     headers.insert(ATTEMPT_HEADER.into(), number(message.attempt));
+    if message.attempt <= 1 {
+        headers.insert(FIRST_SEEN_HEADER.into(), AMQPValue::LongLongInt(i64::try_from(millis_of(now)).unwrap_or(0)));
+    }
     if let Some(round) = round {
         headers.insert(ROUND_HEADER.into(), number(round));
     }
@@ -69,9 +76,23 @@ fn headers(address: &Address, message: &Message, round: Option<u32>) -> FieldTab
 
 /// UUIDv7: message ids sort by time.
 fn message_id(now: UnixTime) -> String {
-    let millis = u64::try_from(now.seconds).unwrap_or(0) * 1000 + u64::from(now.nanos / 1_000_000);
     let random: [u8; 10] = SystemRandom.bytes();
-    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().to_string()
+    uuid::Builder::from_unix_timestamp_millis(millis_of(now), &random).into_uuid().to_string()
+}
+
+fn millis_of(time: UnixTime) -> u64 {
+    u64::try_from(time.seconds).unwrap_or(0) * 1000 + u64::from(time.nanos / 1_000_000)
+}
+
+/// When a first attempt was published, if it says so.
+pub(super) fn published_at(properties: &BasicProperties) -> Option<UnixTime> {
+    let headers = properties.headers().as_ref()?;
+    match headers.inner().get(FIRST_SEEN_HEADER)? {
+        AMQPValue::LongLongInt(millis) => {
+            Some(UnixTime::default().plus(Duration::from_millis(u64::try_from(*millis).ok()?)))
+        }
+        _ => None,
+    }
 }
 
 /// The message of a delivery, and how often it was delivered before. What a foreign client left out is made up.
@@ -142,6 +163,15 @@ mod tests {
         assert_eq!(text_in(&headers, DELAY_HEADER).as_deref(), Some("5m"));
         assert!(headers.inner().keys().all(|name| !name.as_str().starts_with("x-")));
         assert_eq!(properties.timestamp(), &Some(7));
+        assert_eq!(published_at(&properties), None, "it is a copy");
+    }
+
+    #[test]
+    fn a_first_attempt_says_when_it_was_published() {
+        let (first, now) = (Message { attempt: 1, ..sent() }, UnixTime { seconds: 7, nanos: 250_000_000 });
+        let sent = properties(&Address::Tasks(Route::normal("p")), &first, now, None);
+        assert_eq!(published_at(&sent), Some(now));
+        assert_eq!(published_at(&BasicProperties::default()), None);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! `backup`.
 
 mod request;
-mod summary;
+pub(crate) mod summary;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 use coordinator::job::Progress;
+use coordinator::summary::BackupSummary;
 use proto::job::{BackupRequest, Request, Submission};
 use repository::repository::Repository;
 use sources::files::FileSource;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use super::Ended;
 use crate::embedded::{Beside, EmbeddedFleet, POOL};
 use crate::exit::CommandError;
+use crate::fleet_client::{self, SubmitFlags};
 use crate::progress::Watcher;
 use crate::scan;
 use crate::session::Session;
@@ -30,6 +32,9 @@ use crate::signals::Signals;
 ///
 /// Without a repository one is made in the user's data folder, with a password of its own; where both are is printed.
 /// These two are left out of snapshots in it.
+///
+/// Where a fleet is configured, it does the work: PATHs are then absolute names in the namespace of its workers, which
+/// may be other ones than those of this host.
 ///
 /// The exit code is 3 if there is a snapshot and something could not be read.
 #[derive(Args, Debug)]
@@ -56,6 +61,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     work: super::WorkFlags,
+
+    #[command(flatten)]
+    submit: SubmitFlags,
 }
 
 /// What is left out.
@@ -155,7 +163,9 @@ struct StoringFlags {
 }
 
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Ended {
-    session.require_embedded(arguments.work.embedded)?;
+    if session.has_fleet(arguments.work.embedded) {
+        return submit(arguments, session).await;
+    }
     let source: Arc<dyn Source> = Arc::new(FileSource::whole_host());
     // Usage errors and missing sources come before a repository is made.
     let mut draft = request::draft(arguments, session, &*source)?;
@@ -178,7 +188,14 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Ended {
     let beside = Beside { signals: &mut signals, watching: watcher.run() };
     let done = Box::pin(fleet.back_up(&submission, &progress, beside)).await;
     session.output.end_progress();
-    summary::print(session, &done?, draft.problems)
+    let summary = BackupSummary::new(&done?, &draft.problems);
+    summary::print(session, &summary, draft.problems.len())
+}
+
+/// Lets the fleet do it. What there is to back up is not asked of this host: it may not have it.
+async fn submit(arguments: &Arguments, session: &Session) -> Ended {
+    let request = request::for_fleet(arguments, session)?;
+    fleet_client::submit_and_follow(session, &arguments.submit, Request::Backup(Box::new(request))).await
 }
 
 fn submission(

@@ -17,6 +17,7 @@ use sources::source::{Source, SourceError};
 use super::{Arguments, ExcludeFlags};
 use crate::config::RepositoryPlace;
 use crate::exit::{CommandError, reason};
+use crate::output::printable;
 use crate::patterns;
 use crate::select::{self, SnapshotFilter};
 use crate::session::Session;
@@ -31,38 +32,78 @@ pub(super) struct Draft {
 pub(super) fn draft(arguments: &Arguments, session: &Session, source: &dyn Source) -> Result<Draft, CommandError> {
     let mut rules = exclude_rules(&arguments.excludes)?;
     Excludes::compile(&rules, Vec::new())?;
-    let zone = &session.configuration.zone;
-    let time = arguments.snapshot.time.as_deref().map(|text| parse_time(text, zone)).transpose()?;
-    let words: Vec<Vec<u8>> = arguments.paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
+    let words: Vec<Vec<u8>> = words(arguments);
     let found = targets::resolve(source, &words, &session.current_directory()?)?;
     rules.patterns.extend(own_files(session, &found.roots));
     let problems: Vec<Problem> = found.problems.iter().map(target_problem).collect();
-    let snapshot = &arguments.snapshot;
-    let host = snapshot.host.clone().or_else(|| session.configuration.host.clone());
     let request = BackupRequest {
         targets: found.tree.entries.into_iter().map(target_node).collect(),
-        paths: found.snapshot_paths.into_iter().map(RawName).collect(),
+        missing_targets: problems.iter().map(|problem| problem.path.clone()).collect(),
+        ..bare(arguments, session, &rules, found.snapshot_paths)?
+    };
+    Ok(Draft { request, problems })
+}
+
+/// The request for a fleet, whose coordinator makes the targets of the paths.
+pub(super) fn for_fleet(arguments: &Arguments, session: &Session) -> Result<BackupRequest, CommandError> {
+    let rules = exclude_rules(&arguments.excludes)?;
+    Excludes::compile(&rules, Vec::new())?;
+    let mut places = Vec::new();
+    for word in words(arguments) {
+        let place = paths::clean(&word);
+        if !paths::is_absolute(&place) || place == b"/" {
+            let word = printable(&word);
+            let why =
+                "its workers may have another current directory and other links: give absolute paths below the root";
+            return Err(CommandError::Usage(format!("a fleet cannot back up {word}: {why}")));
+        }
+        places.push(place);
+    }
+    let parent = match &arguments.reading.parent {
+        _ if arguments.reading.force => ParentChoice::None,
+        None => ParentChoice::Newest,
+        Some(text) => text.parse().map_or_else(|_| ParentChoice::Named(text.clone()), ParentChoice::Snapshot),
+    };
+    Ok(BackupRequest { parent, ..bare(arguments, session, &rules, places)? })
+}
+
+fn words(arguments: &Arguments) -> Vec<Vec<u8>> {
+    arguments.paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect()
+}
+
+/// Everything but targets and parent.
+fn bare(
+    arguments: &Arguments,
+    session: &Session,
+    rules: &ExcludeRules,
+    paths: Vec<Vec<u8>>,
+) -> Result<BackupRequest, CommandError> {
+    let zone = &session.configuration.zone;
+    let (snapshot, reading) = (&arguments.snapshot, &arguments.reading);
+    let host = snapshot.host.clone().or_else(|| session.configuration.host.clone());
+    Ok(BackupRequest {
+        targets: Vec::new(),
+        paths: paths.into_iter().map(RawName).collect(),
         hostname: host.unwrap_or_else(|| session.identity.hostname.clone()),
         username: session.identity.username.clone(),
         uid: session.identity.uid,
         gid: session.identity.gid,
         tags: snapshot.tag.clone(),
-        time,
+        time: snapshot.time.as_deref().map(|text| parse_time(text, zone)).transpose()?,
         zone: zone_name(zone)?,
-        source_options: serde_json::to_value(&rules)
+        source_options: serde_json::to_value(rules)
             .map_err(|error| CommandError::Usage(format!("the excludes cannot be used: {error}")))?,
         excludes: arguments.excludes.exclude.clone(),
         parent: ParentChoice::default(),
         allow_empty: snapshot.allow_empty,
         budget: session.configuration.budget.clone(),
         compression: arguments.storing.compression.clone(),
-        with_atime: arguments.reading.with_atime,
-        ignore_ctime: arguments.reading.ignore_ctime,
-        ignore_inode: arguments.reading.ignore_inode,
+        with_atime: reading.with_atime,
+        ignore_ctime: reading.ignore_ctime,
+        ignore_inode: reading.ignore_inode,
         pack_size: arguments.storing.pack_size << 20,
-        missing_targets: problems.iter().map(|problem| problem.path.clone()).collect(),
-    };
-    Ok(Draft { request, problems })
+        missing_targets: Vec::new(),
+    })
 }
 
 /// With what to compare.

@@ -140,7 +140,7 @@ impl Consumer for SimConsumer {
     async fn next(&mut self) -> Result<Option<Delivery>, QueueError> {
         self.way.actor.point().await;
         let delivery = self.consumer.next().await?;
-        let Some(Delivery { message, delivered_before, receipt }) = delivery else { return Ok(None) };
+        let Some(Delivery { message, delivered_before, published_at, receipt }) = delivery else { return Ok(None) };
         if !self.way.actor.spark() {
             return std::future::pending().await;
         }
@@ -154,7 +154,7 @@ impl Consumer for SimConsumer {
             _ => {
                 let delivered = (!self.is_notices).then(|| message.clone());
                 let receipt = Box::new(SimReceipt { receipt, way: self.way.clone(), delivered });
-                Ok(Some(Delivery { message, delivered_before, receipt }))
+                Ok(Some(Delivery { message, delivered_before, published_at, receipt }))
             }
         }
     }

@@ -5,7 +5,7 @@ use fleet::state::JobState;
 use super::*;
 
 /// A job whose packs are stored and in no index, and whose coordinator is stopped; and one that borrows all of them.
-async fn lent(stage: &Stage) -> (Started, Started) {
+pub(super) async fn lent(stage: &Stage) -> (Started, Started) {
     let lender = stage.submit().await;
     stage.until_packs(2).await;
     lender.actor.stop(Duration::from_secs(600));

@@ -39,6 +39,8 @@ use crate::reference::Reference;
 use crate::site::{Hired, Manner, Site, Started};
 
 mod borrowing;
+mod daemon;
+mod figures;
 mod messages;
 mod pruning;
 mod ranges;

@@ -1,0 +1,291 @@
+//! Follows a job to its end.
+//!
+//! # Loss
+//! The job state may forget everything. Who has the submission publishes it again when the document has vanished, or has
+//! not been written for long: the record in the repository makes that the same job. Without the submission there is
+//! nothing to do but to wait: a coordinator that leads the job writes its document every few seconds.
+//!
+//! # Signals
+//! The first one detaches, a second one soon after it cancels the job; then its end is awaited.
+
+use std::time::Duration;
+
+use proto::follow::{JobDocument, JobPhase};
+use proto::handles::UnixTime;
+use proto::id::JobId;
+use proto::job::Submission;
+
+use super::publish;
+use crate::exit::CommandError;
+use crate::fleet_doors::FleetDoors;
+use crate::progress::{Display, Sample};
+use crate::session::Session;
+use crate::signals::Signals;
+
+/// How often the document is read.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A document of an open job that was not written for so long tells nothing any more.
+const STALE_AFTER: Duration = Duration::from_secs(45);
+/// A submission is published again no more often.
+const PUBLISHED_AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// What comes within this time is one signal: a shell and a wrapper may both send it.
+const ONE_SIGNAL: Duration = Duration::from_millis(300);
+/// How long a second signal is waited for.
+const SECOND_SIGNAL_WITHIN: Duration = Duration::from_secs(3);
+
+/// What is followed.
+pub(crate) struct Followed {
+    /// The job.
+    pub(crate) job: JobId,
+    /// What was submitted, by whoever did so.
+    pub(crate) submission: Option<Submission>,
+    /// How long a job that nobody knows is waited for, and a service that does not answer.
+    pub(crate) within: Duration,
+}
+
+/// A job's document.
+pub(crate) fn decode(bytes: &[u8]) -> Option<JobDocument> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// Follows a job, and whatever goes on in its place; returns its last document.
+///
+/// # Errors
+/// `Detached`; nobody knows the job; the job state refuses access.
+pub(crate) async fn follow(
+    session: &Session,
+    doors: &FleetDoors,
+    followed: Followed,
+) -> Result<JobDocument, CommandError> {
+    let mut signals = Signals::listen()?;
+    let mut follower = Follower::new(session, doors, followed);
+    loop {
+        tokio::select! {
+            biased;
+            () = signals.stop() => follower.interrupt(&mut signals).await?,
+            () = session.clock.sleep(LOOK_EVERY) => {
+                if let Some(end) = follower.look().await? {
+                    session.output.end_progress();
+                    return Ok(end);
+                }
+            }
+        }
+    }
+}
+
+/// What is to be done about the document that was just read.
+#[derive(Debug, PartialEq)]
+enum Step {
+    /// Nothing: the job goes on.
+    Wait,
+    /// It is over.
+    End,
+    /// Another job goes on in its place.
+    GoOn(JobId),
+    /// Nobody has said anything for too long.
+    Missed,
+}
+
+/// How old news of the job are.
+struct News {
+    /// When the document that was read last was written, by its writer's clock.
+    written_at: Option<UnixTime>,
+    /// When that was seen first.
+    seen_at: Duration,
+}
+
+impl News {
+    fn judge(&mut self, document: Option<&JobDocument>, now: Duration) -> Step {
+        let Some(document) = document else { return Step::Missed };
+        if let Some(by) = &document.superseded_by {
+            return Step::GoOn(by.clone());
+        }
+        if document.state.is_final() {
+            return Step::End;
+        }
+        if self.written_at != Some(document.updated_at) {
+            (self.written_at, self.seen_at) = (Some(document.updated_at), now);
+        }
+        let is_stale = now.saturating_sub(self.seen_at) >= STALE_AFTER;
+        // What waits for its turn may wait for long without anybody writing.
+        if is_stale && document.state != JobPhase::Queued { Step::Missed } else { Step::Wait }
+    }
+}
+
+struct Follower<'a> {
+    session: &'a Session,
+    doors: &'a FleetDoors,
+    followed: Followed,
+    news: News,
+    began_at: Duration,
+    published_at: Duration,
+    was_seen: bool,
+    is_cancelling: bool,
+    display: Display,
+    shown_at: Option<Duration>,
+    state_is_away: bool,
+}
+
+impl<'a> Follower<'a> {
+    fn new(session: &'a Session, doors: &'a FleetDoors, followed: Followed) -> Self {
+        let now = session.clock.monotonic();
+        Self {
+            session,
+            doors,
+            followed,
+            news: News { written_at: None, seen_at: now },
+            began_at: now,
+            published_at: now,
+            was_seen: false,
+            is_cancelling: false,
+            display: Display::new(session.output.clone()),
+            shown_at: None,
+            state_is_away: false,
+        }
+    }
+
+    /// Looks once; returns the last document once the job is over.
+    async fn look(&mut self) -> Result<Option<JobDocument>, CommandError> {
+        let read = self.doors.state.job_state(&self.followed.job).await;
+        let document = match read {
+            Ok(bytes) => bytes.and_then(|bytes| decode(&bytes)),
+            Err(error @ fleet::state::StateError::Unavailable { .. }) => {
+                if !std::mem::replace(&mut self.state_is_away, true) {
+                    self.session.output.warn(format_args!("nothing is heard of the job: {error}"));
+                }
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.state_is_away = false;
+        let now = self.session.clock.monotonic();
+        self.was_seen |= document.is_some();
+        match self.news.judge(document.as_ref(), now) {
+            Step::End => return Ok(document),
+            Step::GoOn(by) => {
+                self.session.output.note(format_args!("job {} goes on as {by}", self.followed.job));
+                if let Some(submission) = &mut self.followed.submission {
+                    (submission.job, submission.idempotency_key) = (by.clone(), None);
+                }
+                self.followed.job = by;
+                self.news = News { written_at: None, seen_at: now };
+                self.published_at = now;
+            }
+            Step::Missed => self.submit_again(now).await?,
+            Step::Wait => {}
+        }
+        if let Some(document) = &document {
+            self.show(document, now);
+        }
+        Ok(None)
+    }
+
+    async fn submit_again(&mut self, now: Duration) -> Result<(), CommandError> {
+        let Some(submission) = &self.followed.submission else {
+            if !self.was_seen && now >= self.began_at + self.followed.within {
+                return Err(CommandError::NoJob { job: self.followed.job.clone() });
+            }
+            return Ok(());
+        };
+        if now < self.published_at + PUBLISHED_AGAIN_AFTER {
+            return Ok(());
+        }
+        self.published_at = now;
+        self.session.output.warn("the fleet's state forgot the job; it is submitted again, and stays one job");
+        match publish(self.session, self.doors, submission, Duration::ZERO).await {
+            Err(CommandError::Queue(error)) => {
+                tracing::warn!(%error, "it cannot be submitted now");
+                Ok(())
+            }
+            published => published,
+        }
+    }
+
+    fn show(&mut self, document: &JobDocument, now: Duration) {
+        let Some(interval) = self.session.output.progress_interval() else { return };
+        let is_due = self.shown_at.is_none_or(|at| now >= at + interval);
+        if !is_due || document.state != JobPhase::Running {
+            return;
+        }
+        self.shown_at = Some(now);
+        let progress = &document.progress;
+        let started_at = progress.started_at.unwrap_or(document.submitted_at);
+        let sample = Sample {
+            elapsed: document.updated_at.since(started_at),
+            entries: progress.entries,
+            bytes_done: progress.bytes_done,
+            bytes_read: progress.bytes_read,
+            bytes_stored: progress.bytes_stored,
+            partitions_done: progress.tasks_done,
+            partitions_open: progress.tasks_open,
+        };
+        self.display.show(sample, progress.bytes_total);
+    }
+
+    /// Detaches, or cancels the job if another signal follows.
+    async fn interrupt(&mut self, signals: &mut Signals) -> Result<(), CommandError> {
+        let job = self.followed.job.clone();
+        let detached = CommandError::Detached { job: job.clone() };
+        if self.is_cancelling {
+            return Err(detached);
+        }
+        let clock = &self.session.clock;
+        let first_at = clock.monotonic();
+        self.session.output.end_progress();
+        self.session.output.note("detaches; a second Ctrl-C cancels the job");
+        loop {
+            let left = (first_at + SECOND_SIGNAL_WITHIN).saturating_sub(clock.monotonic());
+            tokio::select! {
+                biased;
+                () = signals.stop() => {}
+                () = clock.sleep(left) => return Err(detached),
+            }
+            if clock.monotonic() >= first_at + ONE_SIGNAL {
+                break;
+            }
+        }
+        self.doors.state.request_cancel(&job).await?;
+        self.is_cancelling = true;
+        self.session.output.note(format_args!("cancels job {job}, and waits for its end"));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::id::Id;
+    use proto::job::{CheckRequest, Request};
+
+    use super::*;
+
+    fn document(state: JobPhase, second: i64) -> JobDocument {
+        let submission = Submission {
+            job: JobId::new("j").unwrap(),
+            repository: Id::of(b"r"),
+            idempotency_key: None,
+            pool: "default".to_owned(),
+            submitted_at: UnixTime::default(),
+            request: Request::Check(CheckRequest::default()),
+        };
+        JobDocument { state, ..JobDocument::queued(&submission, UnixTime::from_seconds(second)) }
+    }
+
+    #[test]
+    fn old_news_are_no_news() {
+        let mut news = News { written_at: None, seen_at: Duration::ZERO };
+        let mut judge = |document: Option<&JobDocument>, seconds| news.judge(document, Duration::from_secs(seconds));
+        assert_eq!(judge(None, 0), Step::Missed);
+        let running = |second| document(JobPhase::Running, second);
+        assert_eq!(judge(Some(&running(5)), 100), Step::Wait);
+        assert_eq!(judge(Some(&running(5)), 144), Step::Wait);
+        assert_eq!(judge(Some(&running(5)), 145), Step::Missed);
+        assert_eq!(judge(Some(&running(6)), 146), Step::Wait);
+        let waiting = document(JobPhase::Queued, 7);
+        assert_eq!(judge(Some(&waiting), 147), Step::Wait);
+        assert_eq!(judge(Some(&waiting), 10_000), Step::Wait);
+        assert_eq!(judge(Some(&document(JobPhase::Failed, 8)), 10_001), Step::End);
+        let by = JobId::new("k").unwrap();
+        let superseded = JobDocument { superseded_by: Some(by.clone()), ..document(JobPhase::Superseded, 9) };
+        assert_eq!(judge(Some(&superseded), 10_002), Step::GoOn(by));
+    }
+}
