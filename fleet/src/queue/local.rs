@@ -50,6 +50,12 @@ impl LocalQueue {
     pub fn dead(&self) -> Vec<(Address, Message)> {
         self.shared.lock().dead.clone()
     }
+
+    /// Puts a message of another program into the jobs queue: what this product's publishers refuse may come in by others.
+    pub fn put_foreign(&self, message: Message) {
+        self.shared.lock().waiting.entry(Inbox::Jobs).or_default().push_back(Waiting { message, delivered_before: 0 });
+        self.shared.arrived.notify_waiters();
+    }
 }
 
 impl Shared {

@@ -63,6 +63,12 @@ impl Site {
         }
     }
 
+    /// A program that knows no limits publishes to the jobs queue.
+    pub fn publish_foreign(&self, body: Vec<u8>) {
+        let message = Message { body: body.into(), attempt: 1, last_error: None, subject: "job".to_owned() };
+        self.fleet().queue.put_foreign(message);
+    }
+
     /// Somebody submits a job.
     pub async fn publish_job(&self, submission: &Submission) {
         match serde_json::to_vec(submission) {

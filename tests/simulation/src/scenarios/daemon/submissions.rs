@@ -72,7 +72,7 @@ async fn what_nobody_will_do_is_dead_lettered_with_its_reason() {
     };
     site.publish_submission(b"\x80garbage".to_vec()).await;
     expect(1, "malformed").await;
-    site.publish_submission(vec![b'['; 300 << 10]).await;
+    site.publish_foreign(vec![b'['; 300 << 10]);
     expect(2, "size").await;
     let other = Submission { repository: foreign, ..stage.backup_submission().await };
     site.publish_job(&other).await;
