@@ -69,16 +69,28 @@ async fn what_cannot_be_read_is_left_to_another_worker_or_believed() {
 #[tokio::test]
 async fn a_target_that_is_gone_is_no_chance() {
     let tree = Arc::new(GeneratedTree::new());
-    tree.directory("/");
+    tree.directory("/other");
     let site = Site::new().await;
     let mut backup = site.backup("gone", &tree);
+    backup.add_target("other");
     backup.last_word = false;
     let items = backup.begin().await.unwrap();
-    let [Item::Open(open)] = &items[..] else { panic!("{items:?}") };
+    let [Item::Open(open), Item::Nodes(_)] = &items[..] else { panic!("{items:?}") };
     assert!(open.second_opinion);
     let mut backup = site.backup("gone-for-good", &tree);
-    assert!(backup.begin().await.unwrap().is_empty());
+    backup.add_target("other");
+    assert_eq!(backup.begin().await.unwrap().len(), 1);
     assert_eq!(kinds(&backup.problems), [ProblemKind::Unreadable]);
+}
+
+/// A snapshot of nothing was not asked for.
+#[tokio::test]
+async fn a_data_set_of_which_nothing_is_there_is_refused() {
+    let tree = Arc::new(GeneratedTree::new());
+    tree.directory("/");
+    let site = Site::new().await;
+    let refusal = refusal(site.backup("nothing", &tree).begin().await);
+    assert!(refusal.target_root && refusal.seen.is_none(), "{refusal:?}");
 }
 
 #[tokio::test]

@@ -144,6 +144,14 @@ impl Backup<'_> {
         self.jobs.context(&self.job, &facts).await.unwrap()
     }
 
+    /// `/NAME` is backed up, too.
+    pub(crate) fn add_target(&mut self, target: &str) {
+        let path = name(&format!("/{target}"));
+        let place = TargetPlace::Target { path: path.clone(), explicit: true };
+        self.targets.push(TargetNode { name: name(target), source: path.clone(), place });
+        self.facts.targets.push((path.clone(), path));
+    }
+
     pub(crate) fn work(&self, scope: Scope, view: Option<View>, parents: Vec<Id>) -> ArchiveWork {
         let (budget, last_word) = (self.budget.clone(), self.last_word);
         ArchiveWork {

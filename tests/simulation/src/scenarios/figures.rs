@@ -51,14 +51,10 @@ async fn a_backup_is_counted_by_who_led_and_who_worked() {
 #[tokio::test(start_paused = true)]
 async fn a_job_that_gives_no_snapshot_makes_no_data_set_safe() {
     let (_counting, exporter) = Exporter::of_this_thread(Role::Coordinator, &[]).unwrap();
-    let stage = Stage::calm().await;
+    let stage = Stage::set(Rates::default(), crumbs()).await;
     let started = stage.submit().await;
-    stage.until_packs(1).await;
-    // It looks for such requests once a second, and has not that long to do.
-    started.actor.stop(Duration::from_secs(600));
-    stage.sleep(5).await;
+    stage.until_packs(2).await;
     stage.site.fleet().state.request_cancel(&started.job).await.unwrap();
-    started.actor.spare();
     assert!(matches!(stage.end(started).await, Some(Err(JobError::Cancelled))));
     let page = exporter.render();
     assert_lines(&page, &["longshore_jobs_finished_total{kind=\"backup\",outcome=\"cancelled\"} 1"]);
