@@ -130,6 +130,7 @@ impl Desk {
         if let Some(result) = record.result().await? {
             let document = JobDocument::queued(&submission, self.doors.clock.now());
             self.put_document(&of_result(document, result)).await;
+            self.note_job(&submission.job).await;
             return Ok(Verdict::Attached);
         }
         if self.leadership.leads(&submission.job) {

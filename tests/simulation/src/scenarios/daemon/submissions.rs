@@ -40,6 +40,8 @@ async fn whoever_submits_again_attaches() {
     stage.site.publish_job(&submission).await; // after its end, when nobody but the record knows of it
     let again = stage.followed(&submission.job).await;
     assert_eq!(again.result, first.result);
+    let jobs = stage.site.fleet().state.jobs(&submission.repository).await.unwrap();
+    assert_eq!(jobs, std::slice::from_ref(&submission.job), "it is listed again");
     assert_eq!((stage.snapshots(), stage.site.dead_submissions().len()), (1, 0));
 }
 
