@@ -37,6 +37,7 @@ use repository::locks::LockRequest;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use self::document::Ended;
 use crate::Doors;
 use crate::error::JobError;
 use crate::heartbeat::HEARTBEAT_EVERY;
@@ -77,6 +78,10 @@ struct Desk {
     room: Arc<Semaphore>,
     /// Takeovers that failed, by job.
     failed_takeovers: Mutex<BTreeMap<JobId, u32>>,
+    /// Jobs that ended here.
+    ended: Mutex<Ended>,
+    /// The pool that was refused last, and when.
+    refused_pool: Mutex<Option<(String, Duration)>>,
 }
 
 /// Works until `leadership` is asked to stop and every job is handed over. Services that are away are waited for.
@@ -89,7 +94,7 @@ pub async fn run(doors: &Doors, settings: &Settings, leadership: &Leadership) ->
     let desk = Arc::new(Desk::new(doors, settings, leadership));
     let (begin, mut assignments) = mpsc::channel(ASSIGNMENTS_WAITING);
     let mut jobs = JoinSet::new();
-    let mut background = Box::pin(async { tokio::join!(desk.beat(), desk.read_notices()) });
+    let mut background = Box::pin(async { tokio::join!(desk.beat(), desk.read_notices(), desk.keep_ends()) });
     {
         let mut finding = Box::pin(async {
             desk.declare_pools().await;
@@ -149,6 +154,8 @@ impl Desk {
             places: Semaphore::new(places),
             room: Arc::new(Semaphore::new(2 * places)),
             failed_takeovers: Mutex::default(),
+            ended: Mutex::default(),
+            refused_pool: Mutex::default(),
         }
     }
 

@@ -21,6 +21,7 @@ use crate::backup::Settings;
 use crate::checkpoint::Checkpoint;
 use crate::collect::Collector;
 use crate::error::JobError;
+use crate::heartbeat::of_pool;
 use crate::job::{Effect, Event, Progress, State};
 use crate::leadership::{Leadership, stopping};
 use crate::metrics::JobFigures;
@@ -354,8 +355,7 @@ impl<'a> Runner<'a> {
 
     fn see_workers(&mut self, workers: Result<Vec<Heartbeat>, StateError>) {
         let Ok(workers) = workers else { return };
-        let pool = &self.performer.route.pool;
-        let workers: Vec<Heartbeat> = workers.into_iter().filter(|worker| worker.pool == *pool).collect();
+        let workers = of_pool(workers, &self.performer.doors.repository.id(), &self.performer.route.pool);
         if !workers.is_empty() {
             self.last_worker_seen_at = self.performer.doors.clock.monotonic();
         }
@@ -381,6 +381,7 @@ impl<'a> Runner<'a> {
                     self.apply(Event::Dead(dead));
                 } else if let Err(error) = pass_on(doors, &self.performer.key, &task.job, dead).await {
                     tracing::warn!(%error, "a notice of another job was not passed on");
+                    return; // it comes again
                 }
             }
             Err(error) => tracing::warn!(%error, reason, "a dead message of nobody"),

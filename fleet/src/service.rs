@@ -35,8 +35,13 @@ impl Service {
         self.ca_pem.as_deref()
     }
 
-    /// The address for people: without user, password and options.
+    /// The address for people: without user, password and options. Of a socket the scheme alone: behind it stand paths
+    /// and options of any form.
     pub fn place(&self) -> String {
+        let scheme = self.url.split_once(':').map_or("", |(scheme, _)| scheme);
+        if scheme.split('+').any(|part| part.eq_ignore_ascii_case("unix")) {
+            return format!("{scheme}:");
+        }
         let Some((scheme, rest)) = self.url.split_once("://") else { return "an address without a scheme".to_owned() };
         // A password may hold any character, even those that end it elsewhere: cut at the last `@`.
         let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
@@ -67,6 +72,9 @@ mod tests {
             ("amqp://user:secret@host:5672/vhost?heartbeat=5", "amqp://host:5672/vhost"),
             ("redis://:se/cr?et@p@host/2", "redis://host/2"),
             ("rediss://host:6379", "rediss://host:6379"),
+            ("unix:///run/redis.sock?db=1&pass=secret", "unix:"),
+            ("unix:/run/secret/redis.sock", "unix:"),
+            ("redis+unix:///run/secret?pass=p@ss", "redis+unix:"),
             ("user:secret@host", "an address without a scheme"),
         ] {
             let service = Service::new(url).trusting("pem");

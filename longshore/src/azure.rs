@@ -1,6 +1,8 @@
 //! How to reach a storage account: what the environment says becomes plain settings, or a usage error. No value of a
 //! secret is shown.
 
+use std::net::IpAddr;
+
 use repository::storage::azure::{
     AccountKey, AzureCredential, AzureSettings, Checksum, EntraWay, NotAKey, NotASas, PackTier, Sas, Secret,
 };
@@ -30,6 +32,7 @@ const CA_FILE: &str = "LONGSHORE_AZURE_CA_FILE";
 const API_VERSION: &str = "LONGSHORE_AZURE_API_VERSION";
 const PACK_TIER: &str = "LONGSHORE_AZURE_PACK_TIER";
 const CHECKSUM: &str = "LONGSHORE_AZURE_CHECKSUM";
+const PLAIN_HTTP: &str = "LONGSHORE_AZURE_PLAIN_HTTP";
 
 /// Variables that name no account that can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +80,14 @@ pub(crate) enum AzureConfigError {
         /// The variable.
         variable: &'static str,
     },
+    /// Whoever is on the line could use what is sent there.
+    #[error("{endpoint} is not https: {credential} is not sent to another host over plain http")]
+    PlainHttp {
+        /// The endpoint.
+        endpoint: String,
+        /// What would be sent.
+        credential: &'static str,
+    },
     /// Packs in the archive cannot be read.
     #[error(
         "{PACK_TIER} is archive: packs in the archive tier take hours to be read again, so no backup could be checked, \
@@ -110,6 +121,9 @@ pub(crate) fn settings(environment: &Environment) -> Result<AzureSettings, Azure
     let public = || format!("{}://{account}.blob.{suffix}", connection.protocol.unwrap_or("https"));
     let endpoint = endpoint.or(connection.endpoint).map_or_else(public, str::to_owned);
     let mut settings = AzureSettings::new(&account, &endpoint, credential(environment, &connection)?);
+    if !text(PLAIN_HTTP)?.map(switch).transpose()?.unwrap_or(false) {
+        refuse_plain_http(&settings)?;
+    }
     if let Some(version) = text(API_VERSION)? {
         settings.api_version = version.to_owned();
     }
@@ -161,6 +175,41 @@ fn plain_endpoint<'a>(variable: &'static str, endpoint: &'a str) -> Result<&'a s
         return Err(AzureConfigError::Endpoint { variable });
     }
     Ok(endpoint.trim_end_matches('/'))
+}
+
+/// Refuses a credential that others could read or use on its way: a signature as it is, and what a key signs within the
+/// minutes that it holds. Tokens are refused by the storage, with no exception.
+fn refuse_plain_http(settings: &AzureSettings) -> Result<(), AzureConfigError> {
+    let credential = match &settings.credential {
+        AzureCredential::SharedKey(key) if AccountKey::parse(EMULATOR_KEY).is_ok_and(|public| public == *key) => {
+            return Ok(()); // everybody knows it
+        }
+        AzureCredential::SharedKey(_) => "what an account key signs",
+        AzureCredential::Sas(_) => "a shared access signature",
+        AzureCredential::Entra(_) => return Ok(()),
+    };
+    let is_plain = settings.endpoint.strip_prefix("http://").is_some_and(|rest| !is_this_host(rest));
+    let endpoint = || settings.endpoint.clone();
+    if is_plain { Err(AzureConfigError::PlainHttp { endpoint: endpoint(), credential }) } else { Ok(()) }
+}
+
+/// Whether `host[:port][/path]` does not leave this machine.
+fn is_this_host(rest: &str) -> bool {
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    let is_loopback = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    is_loopback || host.eq_ignore_ascii_case("localhost")
+}
+
+fn switch(value: &str) -> Result<bool, AzureConfigError> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(bad_choice(PLAIN_HTTP, value, "true, false")),
+    }
 }
 
 /// The account that all agree on.

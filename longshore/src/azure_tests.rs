@@ -139,3 +139,31 @@ fn no_secret_is_shown() {
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
     }
 }
+
+#[test]
+fn no_credential_leaves_the_machine_over_plain_http() {
+    let with = |endpoint, credential| resolve([(NAME, "name"), (ENDPOINT, endpoint), credential]);
+    for credential in [(KEY, A_KEY), (SAS, "sig=hunter2")] {
+        for endpoint in
+            ["http://blobs.corp.example", "http://10.0.0.7:10000/name", "http://127.0.0.1.evil.example/name"]
+        {
+            let error = with(endpoint, credential).unwrap_err();
+            assert!(matches!(error, AzureConfigError::PlainHttp { .. }), "{error}");
+            assert!(!error.to_string().contains("hunter2") && error.to_string().contains(endpoint), "{error}");
+        }
+        for endpoint in
+            ["https://blobs.corp.example", "http://127.0.0.1:1/name", "http://localhost/name", "http://[::1]:9/name"]
+        {
+            assert!(with(endpoint, credential).is_ok(), "{endpoint}");
+        }
+        let plain =
+            |value| resolve([(NAME, "name"), (ENDPOINT, "http://azurite:10000/name"), credential, (PLAIN_HTTP, value)]);
+        assert!(plain("true").is_ok());
+        assert!(matches!(plain("false"), Err(AzureConfigError::PlainHttp { .. })));
+        assert!(matches!(plain("yes, please"), Err(AzureConfigError::BadChoice { .. })));
+    }
+    let portal =
+        "DefaultEndpointsProtocol=http;AccountName=name;AccountKey=aHVudGVyMg==;EndpointSuffix=core.windows.net";
+    assert!(matches!(resolve([(CONNECTION, portal)]), Err(AzureConfigError::PlainHttp { .. })));
+    assert!(with("http://azurite:10000/name", (KEY, EMULATOR_KEY)).is_ok(), "the emulator's key is no secret");
+}

@@ -197,6 +197,14 @@ pub(crate) enum CommandError {
         /// Why.
         failure: JobFailure,
     },
+    /// Nothing is heard of a job any more.
+    #[error("nothing is heard of job {job}: {why}")]
+    Lost {
+        /// The job.
+        job: JobId,
+        /// Why.
+        why: String,
+    },
     /// The user goes away, the job goes on.
     #[error("the job goes on without this command")]
     Detached {
@@ -263,6 +271,12 @@ fn judge_fleet(error: &CommandError) -> Verdict {
         CommandError::NoSuchWorker { .. } => {
             (ExitStatus::Failed, hint("`longshore worker list` lists those that are there"))
         }
+        CommandError::Lost { job, .. } => (
+            ExitStatus::Unreachable,
+            hint(format!(
+                "the job may go on: `longshore job follow {job}` attaches again, `longshore job show {job}` shows it"
+            )),
+        ),
         CommandError::JobFailed { failure, .. } => (status_of(failure.class), None),
         CommandError::Detached { job } => {
             (ExitStatus::Interrupted, hint(format!("`longshore job follow {job}` attaches again")))
@@ -339,6 +353,9 @@ fn judge_azure(error: &AzureConfigError) -> Verdict {
     let advice = match error {
         AzureConfigError::NoAccount => hint("set AZURE_ACCOUNT_NAME, and AZURE_ACCOUNT_KEY or AZURE_ACCOUNT_SAS"),
         AzureConfigError::TwoAccounts { .. } => hint("unset one of them, or let both name the same account"),
+        AzureConfigError::PlainHttp { .. } => {
+            hint("name an https endpoint, or set LONGSHORE_AZURE_PLAIN_HTTP=true where only an emulator is on the line")
+        }
         AzureConfigError::Archive => hint("use cold, which is read at once, or unset it"),
         _ => None,
     };

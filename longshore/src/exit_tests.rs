@@ -12,7 +12,7 @@ use super::*;
 
 fn storage(kind: StorageErrorKind, location: &str) -> StorageError {
     let (name, location) = ("config".to_owned(), location.to_owned());
-    StorageError { kind, action: "read", name, location, retry_after: None, source: Arc::new(kind) }
+    StorageError { kind, action: "read", name, location, retry_after: None, is_answer: false, source: Arc::new(kind) }
 }
 
 fn locked(stale: bool) -> LockError {

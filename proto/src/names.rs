@@ -68,6 +68,10 @@ pub mod queue {
     pub const TASKS_EXCHANGE: &str = "longshore.tasks";
     /// Takes tasks that come back after a delay, by [`DELAY_HEADER`]: the routing key stays that of the task.
     pub const RETRY_EXCHANGE: &str = "longshore.retry";
+    /// Takes tasks whose delay is over, by [`task_key`].
+    pub const DUE_EXCHANGE: &str = "longshore.due";
+    /// Takes those of them whose queue is gone.
+    pub const STRANDED_EXCHANGE: &str = "longshore.stranded";
     /// Takes what was given up.
     pub const DEAD_EXCHANGE: &str = "longshore.dead";
 
@@ -86,6 +90,8 @@ pub mod queue {
     pub const DEAD_TASKS_KEY: &str = "tasks";
     /// Routing key of submissions that were given up.
     pub const DEAD_JOBS_KEY: &str = "jobs";
+    /// Routing key of notices that nobody could pass on; they go to people only.
+    pub const DEAD_NOTICES_KEY: &str = "notices";
 
     /// Which delay a message is to have.
     pub const DELAY_HEADER: &str = "longshore-delay";

@@ -127,11 +127,45 @@ async fn a_damaged_answer_is_refused() {
     storage.put("data/aa/object", vec![7; 100_000].into()).await.expect("put");
     for range in [None, Some(10..90_000)] {
         proxy.plan(Kind::Get, "object", Fault::DamageAnswer, 1);
-        let error = storage.get("data/aa/object", range.clone()).await.expect_err("damaged");
-        assert_eq!(error.kind, StorageErrorKind::Unavailable, "{error:?}");
+        let got = storage.get("data/aa/object", range.clone()).await;
+        match (&range, got) {
+            // Compared with what it was put with, and read again by itself.
+            (None, got) => assert!(got.expect("whole again") == vec![7; 100_000]),
+            (Some(_), got) => {
+                let error = got.expect_err("damaged");
+                assert_eq!(error.kind, StorageErrorKind::Unavailable, "{error:?}");
+            }
+        }
         storage.get("data/aa/object", range).await.expect("whole again");
     }
     assert_eq!(proxy.count_faults(Fault::DamageAnswer), 2);
+}
+
+/// Whoever put an object may have said a wrong checksum: the bytes are what is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_checksum_that_is_wrong_keeps_no_bytes_back() {
+    let azurite = Azurite::start();
+    let proxy = Proxy::before(azurite.port());
+    let storage = azure(&settings(&format!("http://127.0.0.1:{}/{ACCOUNT}", proxy.port())), "box", "");
+    storage.create().await.expect("created");
+    storage.put("data/aa/object", vec![7; 100_000].into()).await.expect("put");
+    proxy.plan(Kind::Get, "object", Fault::WrongChecksum, 2);
+    assert!(storage.get("data/aa/object", None).await.expect("the bytes") == vec![7; 100_000]);
+    assert_eq!(proxy.count_faults(Fault::WrongChecksum), 2);
+}
+
+/// An account that is busy from the start is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_busy_says_so_itself() {
+    let azurite = Azurite::start();
+    let proxy = Proxy::before(azurite.port());
+    let storage = azure(&settings(&format!("http://127.0.0.1:{}/{ACCOUNT}", proxy.port())), "box", "");
+    proxy.plan(Kind::Head, "config", Fault::Busy, 1);
+    let error = storage.size("config").await.expect_err("busy");
+    assert!(error.is_transient() && error.is_answer, "{error:?}");
+    drop(azurite);
+    let error = storage.size("config").await.expect_err("nobody there");
+    assert!(error.is_transient() && !error.is_answer, "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

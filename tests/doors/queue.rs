@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use fleet::queue::{DELIVERIES_MAX, Inbox, QueueError, Route, TaskQueue, contract};
+use fleet::queue::{Address, DELIVERIES_MAX, Delay, Inbox, QueueError, Route, TaskQueue, contract};
 use futures::StreamExt;
 use lapin::options::QueueDeleteOptions;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ExchangeDeleteOptions, QueueDeclareOptions};
@@ -12,7 +12,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use proto::names::queue::{DEAD_TASKS_QUEUE, JOBS_EXCHANGE, SUBMIT_KEY, SUBMIT_QUEUE, TASKS_EXCHANGE, task_queue};
 use tests::services::rabbitmq::Vhosts;
 
-use crate::{declared, message, next, queue_at, tasks, within};
+use crate::{declared, message, next, queue_at, tasks, until, within};
 
 /// Cases of the contract suite, each with a virtual host of its own.
 const CASES: usize = 20;
@@ -50,7 +50,7 @@ async fn messages_of_foreign_clients_are_delivered() {
 async fn messages_say_to_people_what_they_are() {
     let vhosts = Vhosts::new("queue-properties", 1);
     let queue = queue_at(&vhosts.url(0)).await;
-    queue.publish(&fleet::queue::Address::Jobs, message("job-1")).await.expect("publish");
+    queue.publish(&Address::Jobs, message("job-1")).await.expect("publish");
     let (_connection, channel) = foreign(&vhosts.url(0)).await;
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
     let consumed = channel.basic_consume(SUBMIT_QUEUE.into(), "".into(), options, FieldTable::default()).await;
@@ -140,4 +140,66 @@ async fn names_that_would_bind_other_queues_are_refused() {
     }
     let error = queue.publish(&tasks("#").0, message("x")).await.expect_err("nobody takes it");
     assert!(matches!(error, QueueError::Unroutable { .. }), "{error}");
+}
+
+/// The broker tries for ever to place what has waited long enough, a few dozen messages at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_without_a_queue_holds_up_no_other() {
+    let vhosts = Vhosts::new("queue-stranded", 1);
+    let queue = queue_at(&vhosts.url(0)).await;
+    for pool in ["gone", "there"] {
+        queue.declare(&Route::normal(pool)).await.expect("declare");
+    }
+    let later = |pool| Address::Later(Route::normal(pool), Delay::S5);
+    for number in 0..100 {
+        queue.publish(&later("gone"), message(&number.to_string())).await.expect("publish");
+    }
+    let (_connection, channel) = foreign(&vhosts.url(0)).await;
+    let name = task_queue("gone", "normal");
+    channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("delete");
+    queue.publish(&later("there"), message("mine")).await.expect("publish");
+    let mut consumer = queue.consume(&tasks("there").1).await.expect("consume");
+    assert_eq!(next(&mut *consumer).await.message.subject, "mine");
+    // The others are given up, and both coordinators and people hear of it.
+    let mut notices = queue.consume(&Inbox::Notices).await.expect("notices");
+    for _ in 0..100 {
+        let notice = next(&mut *notices).await;
+        assert_eq!(notice.message.last_error.as_deref(), Some("no_queue"));
+        assert!(notice.receipt.ack().await.expect("ack"));
+    }
+    assert_eq!(passive(&channel, DEAD_TASKS_QUEUE).await, 100);
+}
+
+async fn passive(channel: &Channel, queue: &str) -> u32 {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.into(), options, FieldTable::default()).await.expect("there").message_count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_that_nobody_can_pass_on_is_left_to_people() {
+    let vhosts = Vhosts::new("queue-notice", 1);
+    let queue = queue_at(&vhosts.url(0)).await;
+    queue.publish(&Address::DeadTasks, message("dead")).await.expect("publish");
+    let mut notices = queue.consume(&Inbox::Notices).await.expect("notices");
+    for _ in 0..DELIVERIES_MAX {
+        drop(next(&mut *notices).await);
+    }
+    let (_connection, channel) = foreign(&vhosts.url(0)).await;
+    let count = async || passive(&channel, DEAD_TASKS_QUEUE).await;
+    until("the dead task and its notice", count, |count| *count == 2).await;
+    assert_eq!(queue.waiting(&Inbox::Notices).await.expect("waiting"), 0);
+}
+
+/// Ten lost hand-backs would be the end of a task: it is known whether a delivery still can be kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_is_held_until_its_channel_ends() {
+    let vhosts = Vhosts::new("queue-held", 1);
+    let queue = queue_at(&vhosts.url(0)).await;
+    let (address, inbox) = declared(&queue).await;
+    queue.publish(&address, message("one")).await.expect("publish");
+    let mut consumer = queue.consume(&inbox).await.expect("consume");
+    let delivery = next(&mut *consumer).await;
+    assert!(delivery.receipt.is_held());
+    drop(consumer);
+    until("the end of the channel", async || delivery.receipt.is_held(), |held| !held).await;
 }

@@ -153,6 +153,31 @@ async fn heavy_a_broker_that_is_silent_keeps_nobody_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heavy_a_late_answer_costs_no_connection() {
+    let broker = PrivateBroker::start("late");
+    let queue = queue_at(&broker.url("guest", "guest")).await;
+    let (address, inbox) = declared(&queue).await;
+    queue.publish(&address, message("one")).await.expect("publish");
+    let mut consumer = queue.consume(&inbox).await.expect("consume");
+    let delivery = next(&mut *consumer).await;
+    let pid = broker.pid();
+    PrivateBroker::signal(pid, Signal::STOP);
+    let (waiting, published) = tokio::join!(
+        within(PUBLISH_LIMIT, "a question", queue.waiting(&inbox)),
+        within(PUBLISH_LIMIT, "a publication", queue.publish(&address, message("late")))
+    );
+    PrivateBroker::signal(pid, Signal::CONT);
+    assert!(matches!(waiting, Err(QueueError::Unavailable { .. })), "{waiting:?}");
+    assert!(matches!(published, Err(QueueError::Unavailable { .. })), "{published:?}");
+    assert!(delivery.receipt.ack().await.expect("ack"), "it came by a connection that lives");
+    // What was on its way arrives.
+    assert_eq!(next(&mut *consumer).await.message, message("late"));
+    until("an answer", async || queue.waiting(&inbox).await, Result::is_ok).await.expect("an answer");
+    let status = queue.status();
+    assert_eq!((status.publishing.reconnects, status.consuming.reconnects), (0, 0), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heavy_refusals_are_told_from_silence() {
     let broker = PrivateBroker::start("refusals");
     broker.ctl(&["add_user", "nobody", "secret-2718"]).expect_code(0);

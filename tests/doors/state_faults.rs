@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use fleet::clock::SystemClock;
 use fleet::service::Service;
 use fleet::state::{JobState, Position, RedisState, StateError};
+use proto::handles::Clock;
 use proto::id::{Id, JobId, WorkerId};
 use proto::names::state::Keys;
 use rustix::process::Signal;
 use tests::services::free_port;
 use tests::services::redis::PrivateRedis;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{state_at, until, within};
 
@@ -153,5 +157,54 @@ async fn heavy_a_user_without_the_right_is_denied() {
     let state = state_at(&server.url("limited:secret-3141@"), "t").await;
     for answer in ask_everything(&state).await {
         assert!(matches!(answer, Err(StateError::Denied { .. })), "{answer:?}");
+    }
+}
+
+/// Passes bytes on, from the server so many a second.
+async fn slow_line(server_port: u16, bytes_a_second: u64) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let Ok(server) = TcpStream::connect(("127.0.0.1", server_port)).await else { return };
+            let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+                (client.into_split(), server.into_split());
+            tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await.map(drop) });
+            tokio::spawn(async move {
+                let mut piece = vec![0; 16 << 10];
+                while let Ok(len @ 1..) = from_server.read(&mut piece).await {
+                    let takes = Duration::from_micros(len as u64 * 1_000_000 / bytes_a_second);
+                    SystemClock::new().sleep(takes).await;
+                    if to_client.write_all(&piece[..len]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+/// All of them need eight seconds, and no call has more than two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heavy_long_reports_come_over_a_slow_line() {
+    let server = PrivateRedis::start("slow", &[]);
+    let near = state_at(&server.url(""), "t").await;
+    for _ in 0..64 {
+        near.append_report(&job(), Bytes::from(vec![7; 128 << 10])).await.expect("append");
+    }
+    let port = slow_line(server.port(), 1 << 20).await;
+    for wait in [Duration::ZERO, Duration::from_millis(100)] {
+        let far = state_at(&format!("redis://127.0.0.1:{port}"), "t").await;
+        let mut place = Position::default();
+        let mut count = 0;
+        while count < 64 {
+            let read = async || far.read_reports(&job(), &place, 256, wait).await;
+            let reports = until("some reports", read, |read| read.as_ref().is_ok_and(|read| !read.is_empty())).await;
+            let reports = reports.expect("reports");
+            count += reports.len();
+            place = reports.last().expect("some").0.clone();
+        }
+        assert_eq!(count, 64, "each once");
     }
 }

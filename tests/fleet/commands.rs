@@ -2,7 +2,9 @@
 
 use rustix::process::Signal;
 use tests::cli::Longshore;
+use tests::process::Outcome;
 use tests::processes::Fleet;
+use tests::services::wait_until;
 
 fn with_files(purpose: &str) -> Fleet {
     let fleet = Fleet::new(purpose);
@@ -84,6 +86,25 @@ fn a_job_is_submitted_followed_listed_and_cancelled() {
     assert_eq!(coordinator.leave(), 0);
     assert_eq!(worker.leave(), 0);
     fleet.restic.assert_clean();
+}
+
+#[test]
+fn followers_give_up_and_say_how_to_attach_again() {
+    let mut fleet = with_files("fleet-followers");
+    let place = fleet.path("tree");
+    let (_coordinator, worker) = (fleet.coordinator(&[]), fleet.worker(&[]));
+    fleet.run(&["backup", &place]).expect_code(0);
+    worker.signal(Signal::STOP); // so that the job stays
+    let job = fleet.run(&["backup", "--detach", "--force", &place]).expect_code(0).text().trim().to_owned();
+    let clients = || fleet.redis.cli(&["CLIENT", "LIST"]).lines().count();
+    let before = clients();
+    let words = ["job", "follow", &job, "--connect-timeout", "3s"];
+    let follower = fleet.client.start(fleet.scratch.path(), words);
+    wait_until("nobody follows", || clients() > before);
+    fleet.redis.kill();
+    let outcome = Outcome::new(words.join(" "), follower.wait_with_output().unwrap()).expect_code(7);
+    assert!(outcome.stderr.contains(&format!("job follow {job}")), "{}", outcome.stderr);
+    worker.signal(Signal::CONT);
 }
 
 #[test]

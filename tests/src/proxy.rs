@@ -43,6 +43,8 @@ pub enum Fault {
     Silence,
     /// It happens; the answer has the date of an hour ago.
     OldDate,
+    /// It happens; the answer has the checksum of other bytes.
+    WrongChecksum,
 }
 
 /// One request that came.
@@ -262,6 +264,11 @@ fn serve(shared: &Shared, client: TcpStream, port: u16) -> io::Result<()> {
             Some(Fault::OldDate) => {
                 answer.headers.retain(|(name, _)| name != "date");
                 answer.headers.push(("date".to_owned(), "Tue, 14 Nov 2023 22:13:20 GMT".to_owned()));
+            }
+            Some(Fault::WrongChecksum) => {
+                for (_, value) in answer.headers.iter_mut().filter(|(name, _)| name.ends_with("content-md5")) {
+                    *value = "kAFQmDzST7DWlj99KOF/cg==".to_owned();
+                }
             }
             _ => {}
         }

@@ -3,7 +3,8 @@
 //! # Retries
 //! A transient error gives back a fresh copy with a higher attempt to a delay tier, then acknowledges. What cannot be
 //! helped is dead-lettered with a reason. A worker that is drained ends its tasks by a split, and hands a fresh copy back
-//! of one that does not end in time. A crash does nothing: the delivery comes again.
+//! of one that does not end in time. A crash does nothing: the delivery comes again. What cannot be published now is tried
+//! again, and its delivery kept, as long as its connection lives.
 //!
 //! # Order
 //! Packs durable, pack reports, known blobs, result report, ack. Each step may be repeated.
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::metrics::AttemptEnd;
-use fleet::queue::{Address, Delay, Delivery, Message, QueueError, Route};
+use fleet::queue::{Address, Delay, Delivery, Message, QueueError, Receipt, Route};
 use futures::FutureExt;
 use proto::auth::MessageKey;
 use proto::envelope::{Envelope, EnvelopeError};
@@ -31,7 +32,7 @@ use crate::metrics;
 use crate::pipeline::archive;
 use crate::range::store_range;
 use crate::stop::Stop;
-use crate::worker::Shared;
+use crate::worker::{Doors, Shared};
 
 /// Attempts before a task is dead-lettered.
 const ATTEMPTS_MAX: u32 = 6;
@@ -39,6 +40,13 @@ const ATTEMPTS_MAX: u32 = 6;
 const LOST_STARTS_MAX: usize = 3;
 /// How long a slot waits before it asks a queue again that failed.
 const CONSUME_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a slot waits before it tries again to hand a task back; twice as long after each further failure.
+const HAND_ON_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// And no longer than this.
+const HAND_ON_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A worker that is to leave tries no more often.
+const TRIES_TO_LEAVE_MAX: u32 = 1;
 
 /// A worker that has not the data set lets others take the next tasks for so long: it would refuse them faster than
 /// others do them.
@@ -123,11 +131,9 @@ impl Slot {
         let Delivery { message, receipt, .. } = delivery;
         let verdict = self.judge(route, &message).await;
         metrics::count_end(route, verdict.end());
-        let queue = &self.shared.doors.queue;
         if let Verdict::Instead(address, copy) = &verdict
-            && let Err(error) = queue.publish(address, copy.clone()).await
+            && !self.hand_on(address, copy, &*receipt).await
         {
-            tracing::warn!(%error, "a task cannot be handed back; its delivery will come again");
             return;
         }
         if matches!(verdict, Verdict::AckAndPause) {
@@ -142,6 +148,31 @@ impl Slot {
             Ok(true) => {}
             Ok(false) => tracing::debug!("the delivery was not ours any more: it will come again"),
             Err(error) => tracing::debug!(%error, "nobody knows whether the delivery was acknowledged"),
+        }
+    }
+
+    /// Publishes what stands in for a delivery, which is kept meanwhile: dropped it would come again at once, and ten times
+    /// are enough for the broker to give it up. Whether that was done.
+    async fn hand_on(&self, address: &Address, copy: &Message, receipt: &dyn Receipt) -> bool {
+        let Doors { queue, clock, .. } = &self.shared.doors;
+        let drain = &self.shared.drain;
+        let (mut pause, mut tries_to_leave) = (HAND_ON_AGAIN_AFTER, 0);
+        loop {
+            let Err(error) = queue.publish(address, copy.clone()).await else { return true };
+            let may_pass = matches!(error, QueueError::Unavailable { .. } | QueueError::Denied { .. });
+            tries_to_leave += u32::from(drain.has_begun());
+            if !may_pass || !receipt.is_held() || tries_to_leave > TRIES_TO_LEAVE_MAX {
+                tracing::warn!(%error, "a task cannot be handed back; its delivery will come again");
+                return false;
+            }
+            tracing::warn!(%error, ?pause, "a task cannot be handed back now");
+            let had_begun = drain.has_begun();
+            tokio::select! {
+                biased;
+                () = drain.begun(), if !had_begun => {}
+                () = clock.sleep(pause) => {}
+            }
+            pause = if drain.has_begun() { HAND_ON_AGAIN_AFTER } else { (2 * pause).min(HAND_ON_PAUSE_MAX) };
         }
     }
 
@@ -338,3 +369,7 @@ impl Slot {
 fn dead(message: &Message, reason: &str) -> Verdict {
     Verdict::Instead(Address::DeadTasks, Message { last_error: Some(reason.to_owned()), ..message.clone() })
 }
+
+#[cfg(test)]
+#[path = "pull_tests.rs"]
+mod tests;

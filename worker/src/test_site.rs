@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fleet::clock::SystemClock;
 use fleet::cpu::Cpu;
 use fleet::objects::{EmbeddedObjects, Objects, ObjectsExt};
-use fleet::queue::LocalQueue;
+use fleet::queue::{LocalQueue, TaskQueue};
 use fleet::rand::SystemRandom;
 use fleet::state::LocalState;
 use proto::facts::{Facts, HostFacts};
@@ -55,17 +55,27 @@ impl Site {
         Self { repository, objects, state, clock, cpu: Cpu::threads(2) }
     }
 
-    fn jobs(&self, source: Arc<dyn Source>) -> Jobs {
-        let doors = Doors {
-            queue: Arc::new(LocalQueue::new(self.clock.clone())),
+    /// Doors of a worker that reads an empty tree.
+    pub(crate) fn doors(&self, queue: Arc<dyn TaskQueue>, clock: Arc<dyn Clock>) -> Doors {
+        self.doors_to(queue, clock, Arc::new(GeneratedSource::new(Arc::new(GeneratedTree::default()))))
+    }
+
+    fn doors_to(&self, queue: Arc<dyn TaskQueue>, clock: Arc<dyn Clock>, source: Arc<dyn Source>) -> Doors {
+        Doors {
+            queue,
             state: self.state.clone(),
             objects: self.objects.clone(),
             source,
             repository: self.repository.clone(),
-            clock: self.clock.clone(),
+            clock,
             cpu: self.cpu.clone(),
             cache: None,
-        };
+        }
+    }
+
+    fn jobs(&self, source: Arc<dyn Source>) -> Jobs {
+        let clock = self.clock.clone();
+        let doors = self.doors_to(Arc::new(LocalQueue::new(clock.clone())), clock, source);
         Jobs::new(doors, WorkerId::new("w1").unwrap(), Arc::new(Meter::default()))
     }
 

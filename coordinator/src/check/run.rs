@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fleet::objects::ObjectsExt;
 use fleet::queue::Route;
-use fleet::state::{Heartbeat, Position};
+use fleet::state::Position;
 use proto::auth::MessageKey;
 use proto::id::{Id, JobId};
 use proto::report::{Checked, DeadReport, Outcome, ResultReport};
@@ -18,6 +18,7 @@ use super::state::{Batch, Tasks};
 use crate::Doors;
 use crate::collect::Collector;
 use crate::error::JobError;
+use crate::heartbeat::of_pool;
 use crate::job::{Event, Progress};
 use crate::metrics::JobFigures;
 use crate::perform::decode_long_report;
@@ -176,8 +177,7 @@ impl<'a> Runner<'a> {
 
     async fn see_workers(&mut self, structure: &Structure) -> Result<(), JobError> {
         let Ok(workers) = self.doors.state.workers().await else { return Ok(()) };
-        let pool = self.publisher.pool();
-        let workers: Vec<Heartbeat> = workers.into_iter().filter(|worker| worker.pool == pool).collect();
+        let workers = of_pool(workers, &self.doors.repository.id(), self.publisher.pool());
         let now = self.doors.clock.monotonic();
         if !workers.is_empty() {
             self.last_worker_seen_at = now;

@@ -1,7 +1,7 @@
 //! Judges a submission by what it says, before anything is asked of anybody.
 
 use proto::envelope::MESSAGE_BYTES_MAX;
-use proto::id::Id;
+use proto::id::{Id, JobId};
 use proto::job::{BackupRequest, Budget, CheckRequest, Request, RestoreRequest, Submission, TargetNode, TargetPlace};
 use proto::name::RawName;
 use repository::format::zone::Zone;
@@ -35,6 +35,18 @@ impl Refusal {
 #[derive(Deserialize)]
 struct Addressed {
     repository: Id,
+}
+
+/// Whose follower waits.
+#[derive(Deserialize)]
+struct Named {
+    job: String,
+}
+
+/// The job of a submission of which nothing else can be read.
+pub(super) fn named_in(body: &[u8]) -> Option<JobId> {
+    let named: Named = serde_json::from_slice(body).ok()?;
+    JobId::new(named.job).ok()
 }
 
 /// Longer paths are none.
@@ -85,7 +97,7 @@ fn check(submission: &Submission) -> Result<(), String> {
     demand(submission.idempotency_key.as_ref().is_none_or(key_fits), || "the idempotency key is too long".to_owned())?;
     // The job's name in the repository: ids are checked where they are made, not where they are read.
     let job = submission.job.as_str();
-    demand(proto::id::JobId::new(job).is_ok(), || format!("{job:?} is no job id"))?;
+    demand(JobId::new(job).is_ok(), || format!("{job:?} is no job id"))?;
     match &submission.request {
         Request::Backup(request) => check_backup(request),
         Request::Restore(request) => check_restore(request),
@@ -256,6 +268,17 @@ mod tests {
         json["job"] = "good".into();
         json["pool"] = "a b".into();
         assert_eq!(judged(&json).unwrap_err().reason, "malformed");
+    }
+
+    #[test]
+    fn a_submission_that_cannot_be_read_names_its_job() {
+        let mut json = backup();
+        json["request"] = json!({"kind": "of a newer release"});
+        assert!(judged(&json).unwrap_err().submission.is_none());
+        let named = |json: &Value| named_in(&serde_json::to_vec(json).unwrap());
+        assert_eq!(named(&json), JobId::new("019").ok());
+        json["job"] = "../evil".into();
+        assert_eq!((named(&json), named(&json!([])), named_in(b"{")), (None, None, None));
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! Keeps the document of a job for those who follow it.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fleet::state::{DOCUMENT_BYTES_MAX, StateError};
-use proto::follow::{FailureClass, JobDocument, JobFailure, JobPhase, JobProgress};
+use proto::follow::{FailureClass, JobDocument, JobFailure, JobKind, JobPhase, JobProgress};
 use proto::handles::UnixTime;
 use proto::id::JobId;
 use proto::job::{JobOutcome, Submission};
 use tokio::sync::watch;
 
 use super::Desk;
+use crate::heartbeat::HEARTBEAT_EVERY;
 use crate::job::Progress;
 use crate::record::ResultRecord;
 
@@ -19,6 +22,9 @@ use crate::record::ResultRecord;
 const WRITTEN_EVERY: Duration = Duration::from_secs(1);
 /// And at least so often: a job state that was lost has it again.
 const WRITTEN_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// Ends of jobs that are kept.
+const ENDED_KEPT: usize = 32;
 
 /// How often the end of a job is tried to be written.
 const LAST_TRIES_MAX: usize = 10;
@@ -118,7 +124,64 @@ pub(super) fn refused(submission: &Submission, why: String, now: UnixTime) -> Jo
     JobDocument { state: JobPhase::Failed, failure, ..JobDocument::queued(submission, now) }
 }
 
+/// The same of one that cannot even be read.
+pub(super) fn refused_unread(job: JobId, why: String, now: UnixTime) -> JobDocument {
+    JobDocument {
+        job,
+        kind: JobKind::Other,
+        about: String::new(),
+        pool: String::new(),
+        submitted_at: now,
+        updated_at: now,
+        coordinator: None,
+        state: JobPhase::Failed,
+        progress: JobProgress::default(),
+        superseded_by: None,
+        result: None,
+        failure: Some(JobFailure { class: FailureClass::Usage, message: why }),
+    }
+}
+
+/// The last documents of the jobs that ended last: a job state that was emptied gets them again.
+#[derive(Debug, Default)]
+pub(super) struct Ended(VecDeque<JobDocument>);
+
+impl Ended {
+    fn add(&mut self, document: JobDocument) {
+        self.0.retain(|ended| ended.job != document.job);
+        self.0.push_back(document);
+        if self.0.len() > ENDED_KEPT {
+            self.0.pop_front();
+        }
+    }
+}
+
 impl Desk {
+    /// Looks again and again whether the job state still has the ends of jobs, and writes them again where it was emptied.
+    pub(super) async fn keep_ends(&self) -> Infallible {
+        loop {
+            self.doors.clock.sleep(HEARTBEAT_EVERY).await;
+            let ended = self.ended().0.clone();
+            let Some(last) = ended.back() else { continue };
+            if !matches!(self.doors.state.job_state(&last.job).await, Ok(None)) {
+                continue;
+            }
+            tracing::info!(jobs = ended.len(), "the job state was emptied: the ends of jobs are written again");
+            // The one that is looked for comes last: so all of them are there once it is.
+            for document in ended.iter().filter(|document| !self.leadership.leads(&document.job)) {
+                if matches!(self.doors.state.job_state(&document.job).await, Ok(None)) {
+                    self.put_document(document).await;
+                    self.note_job(&document.job).await;
+                }
+            }
+        }
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Ended> {
+        // Nothing panics while it is held.
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes a document. One that cannot be written is missed by those who follow, no more.
     pub(super) async fn put_document(&self, document: &JobDocument) {
         if let Err(error) = self.try_put_document(document).await {
@@ -128,6 +191,9 @@ impl Desk {
 
     /// Writes the last document of a job: none follows that would make up for it.
     pub(super) async fn put_last_document(&self, document: &JobDocument) {
+        if document.state.is_final() {
+            self.ended().add(document.clone());
+        }
         for _ in 0..LAST_TRIES_MAX {
             match self.try_put_document(document).await {
                 Ok(()) => return,
@@ -157,7 +223,7 @@ impl Desk {
         };
         match self.doors.state.job_state(&document.job).await {
             Ok(Some(found)) if is_there(found.clone()) => {}
-            Ok(_) => self.put_document(document).await,
+            Ok(_) => self.put_last_document(document).await,
             Err(error) => tracing::debug!(%error, "the document of a job was not written"),
         }
     }

@@ -1,6 +1,8 @@
 //! Takes submissions from the queue: refused, attached to what is there, or begun.
 
 use std::convert::Infallible;
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use fleet::metrics::JobKind;
 use fleet::queue::{Address, Consumer, Delivery, Inbox, Message, Receipt};
@@ -10,17 +12,23 @@ use proto::job::{JobOutcome, Submission};
 use proto::names::Record;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::accept::{Refusal, judge};
-use super::document::{of_result, refused};
+use super::accept::{Refusal, judge, named_in};
+use super::document::{of_result, refused, refused_unread};
 use super::work::Assignment;
 use super::{ASK_AGAIN_AFTER, Desk, HANDED_OVER};
 use crate::abandoned::Abandoned;
 use crate::error::JobError;
 use crate::found_record::FoundRecord;
+use crate::heartbeat::{HEARTBEAT_EVERY, of_pool};
 use crate::record::{ResultRecord, note_submitted};
 
 /// So much is kept of a submission that is too long.
 const KEPT_OF_LONG_BYTES: usize = 4096;
+
+/// Workers have said again that they live by then: two heartbeats.
+const SAID_AGAIN_WITHIN: Duration = HEARTBEAT_EVERY.saturating_mul(2);
+/// How long a pool that nobody knew is refused at once.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// What becomes of a submission.
 enum Verdict {
@@ -77,27 +85,40 @@ impl Desk {
             }
             Verdict::Attached => {}
             Verdict::Refused(refusal) => {
-                if !self.bury(&message, refusal).await {
-                    return; // it comes again
+                self.tell_submitter(&message, &refusal).await;
+                // Kept until it is buried: given back it would come again at once.
+                while !self.bury(&message, &refusal).await {
+                    if !receipt.is_held() {
+                        return; // it comes again
+                    }
                 }
             }
         }
         acknowledge(receipt).await;
     }
 
-    /// Dead-letters a submission, and tells its submitter if that can be done.
-    async fn bury(&self, message: &Message, refusal: Refusal) -> bool {
+    /// Tells whoever follows a submission that it was refused, if it can be read so far.
+    async fn tell_submitter(&self, message: &Message, refusal: &Refusal) {
         let Refusal { reason, why, submission } = refusal;
         tracing::warn!(reason, why, subject = message.subject, "a submission was refused");
-        if let Some(submission) = submission {
-            self.put_first_document(&refused(&submission, why, self.doors.clock.now())).await;
+        let now = self.doors.clock.now();
+        let document = match submission {
+            Some(submission) => Some(refused(submission, why.clone(), now)),
+            None => named_in(&message.body).map(|job| refused_unread(job, why.clone(), now)),
+        };
+        if let Some(document) = document {
+            self.put_first_document(&document).await;
         }
+    }
+
+    /// Dead-letters a submission.
+    async fn bury(&self, message: &Message, refusal: &Refusal) -> bool {
         // What is too long for a message is cut: its beginning tells people what it was.
         let body = match message.body.len() > MESSAGE_BYTES_MAX {
             true => message.body.slice(..KEPT_OF_LONG_BYTES),
             false => message.body.clone(),
         };
-        let copy = Message { body, last_error: Some(reason.to_owned()), ..message.clone() };
+        let copy = Message { body, last_error: Some(refusal.reason.to_owned()), ..message.clone() };
         match self.doors.queue.publish(&Address::DeadJobs, copy).await {
             Ok(()) => true,
             Err(error) => {
@@ -177,13 +198,36 @@ impl Desk {
         })
     }
 
-    /// Whether it was told of the pool, or a worker of it lives.
+    /// Whether it was told of the pool, or a worker of it lives. A job state that was just emptied knows nobody: each worker
+    /// has time to say again that it lives.
     async fn knows_pool(&self, pool: &str) -> Result<bool, JobError> {
+        let clock = &self.doors.clock;
+        let give_up_at = clock.monotonic() + SAID_AGAIN_WITHIN;
+        while !self.knows_pool_now(pool).await? {
+            let now = clock.monotonic();
+            // One that nobody knew a moment ago is not waited for again: others wait behind it.
+            if self.was_just_refused(pool, now) {
+                return Ok(false);
+            }
+            if now >= give_up_at {
+                *self.refused_pool.lock().unwrap_or_else(PoisonError::into_inner) = Some((pool.to_owned(), now));
+                return Ok(false);
+            }
+            clock.sleep(ASK_AGAIN_AFTER).await;
+        }
+        Ok(true)
+    }
+
+    fn was_just_refused(&self, pool: &str, now: Duration) -> bool {
+        let refused = self.refused_pool.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.as_ref().is_some_and(|(name, at)| name == pool && now < *at + REFUSED_FOR)
+    }
+
+    async fn knows_pool_now(&self, pool: &str) -> Result<bool, JobError> {
         if self.leadership.pools().iter().any(|known| known == pool) {
             return Ok(true);
         }
-        let (workers, repository) = (self.doors.state.workers().await?, self.doors.repository.id());
-        Ok(workers.iter().any(|worker| worker.pool == pool && worker.repository == repository))
+        Ok(!of_pool(self.doors.state.workers().await?, &self.doors.repository.id(), pool).is_empty())
     }
 }
 

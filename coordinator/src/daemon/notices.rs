@@ -1,5 +1,8 @@
 //! Reads the notices of dead-lettered tasks, for all jobs of the repository, and passes each on to the reports of its job:
 //! whoever leads that reads it there, and after a crash so does its successor.
+//!
+//! A notice is acknowledged once its job has it, or has ended, and kept until then. One that can never be passed on comes
+//! again, until the broker leaves it to people.
 
 use std::convert::Infallible;
 
@@ -44,23 +47,31 @@ impl Desk {
             Ok(Envelope { body: task, .. }) => {
                 let text = format!("after {} attempts", message.attempt);
                 let dead = DeadReport { task: task.id, round: task.round, reason, message: text };
-                self.pass_on(&task.job, dead).await;
+                if !self.pass_on(&task.job, dead).await {
+                    self.doors.clock.sleep(ASK_AGAIN_AFTER).await;
+                    return;
+                }
             }
             Err(error) => tracing::warn!(%error, reason, "a dead message of nobody"),
         }
         let _ = receipt.ack().await; // read twice it says the same again
     }
 
-    async fn pass_on(&self, job: &JobId, dead: DeadReport) {
+    /// Whether the job has it, or needs it no more.
+    async fn pass_on(&self, job: &JobId, dead: DeadReport) -> bool {
         while self.leadership.leads(job) || !self.has_ended(job).await {
             match pass_on(&self.doors, &self.key, job, dead.clone()).await {
-                Ok(()) => return,
-                Err(JobError::State(StateError::Unavailable { .. } | StateError::Full { .. })) => {
-                    self.doors.clock.sleep(ASK_AGAIN_AFTER).await;
+                Ok(()) => return true,
+                Err(JobError::State(
+                    StateError::Unavailable { .. } | StateError::Full { .. } | StateError::Denied { .. },
+                )) => self.doors.clock.sleep(ASK_AGAIN_AFTER).await,
+                Err(error) => {
+                    tracing::warn!(error = error.chain(), "a notice was not passed on");
+                    return false;
                 }
-                Err(error) => return tracing::warn!(error = error.chain(), "a notice was not passed on"),
             }
         }
+        true
     }
 
     /// Whether the job's record says so.

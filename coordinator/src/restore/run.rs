@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fleet::objects::ObjectsExt;
 use fleet::queue::{Consumer, Delivery, Inbox, Route};
-use fleet::state::{Heartbeat, Position};
+use fleet::state::Position;
 use proto::auth::MessageKey;
 use proto::envelope::Envelope;
 use proto::id::{Id, JobId};
@@ -24,6 +24,7 @@ use super::state::State;
 use crate::Doors;
 use crate::collect::Collector;
 use crate::error::JobError;
+use crate::heartbeat::of_pool;
 use crate::job::{Event as JobEvent, Progress};
 use crate::leadership::{Leadership, stopping};
 use crate::metrics::JobFigures;
@@ -236,8 +237,7 @@ impl Runner {
 
     async fn see_workers(&mut self) -> Result<(), JobError> {
         let Ok(workers) = self.doors.state.workers().await else { return Ok(()) };
-        let workers: Vec<Heartbeat> =
-            workers.into_iter().filter(|worker| worker.pool == self.publisher.pool()).collect();
+        let workers = of_pool(workers, &self.doors.repository.id(), self.publisher.pool());
         if !workers.is_empty() {
             self.last_worker_seen_at = self.doors.clock.monotonic();
         }
@@ -260,6 +260,7 @@ impl Runner {
                     self.apply(Event::Dead(dead)).await?;
                 } else if let Err(error) = pass_on(&self.doors, &self.key, &task.job, dead).await {
                     tracing::warn!(%error, "a notice of another job was not passed on");
+                    return Ok(()); // it comes again
                 }
             }
             Err(error) => tracing::warn!(%error, reason, "a dead message of nobody"),

@@ -265,6 +265,10 @@ impl std::fmt::Debug for LocalReceipt {
 
 #[async_trait]
 impl Receipt for LocalReceipt {
+    fn is_held(&self) -> bool {
+        !self.0.is_settled()
+    }
+
     async fn ack(self: Box<Self>) -> Result<bool, QueueError> {
         let was_ours = self.0.take().is_some();
         // Its consumer may have the next one.

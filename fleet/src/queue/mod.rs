@@ -150,6 +150,12 @@ pub trait Receipt: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When nobody knows.
     async fn ack(self: Box<Self>) -> Result<bool, QueueError>;
+
+    /// Whether the delivery still is ours, as far as is known here. One that is dropped comes again, which counts; so who
+    /// cannot hand a message on yet keeps it as long as this holds.
+    fn is_held(&self) -> bool {
+        true
+    }
 }
 
 /// What went wrong, by what a caller would do about it.

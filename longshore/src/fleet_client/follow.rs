@@ -2,8 +2,10 @@
 //!
 //! # Loss
 //! The job state may forget everything. Who has the submission publishes it again when the document has vanished, or has
-//! not been written for long: the record in the repository makes that the same job. Without the submission there is
-//! nothing to do but to wait: a coordinator that leads the job writes its document every few seconds.
+//! not been written for long: the record in the repository makes that the same job. A coordinator that leads the job, or
+//! saw its end, writes its document again within seconds; without the submission that is waited for, and no longer than
+//! it takes another coordinator to go on. A job state that does not answer is waited for as long as at the start. Who
+//! gives up says how to attach again: the job goes on.
 //!
 //! # Signals
 //! The first one detaches, a second one soon after it cancels the job; then its end is awaited.
@@ -26,6 +28,8 @@ use crate::signals::Signals;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A document of an open job that was not written for so long tells nothing any more.
 const STALE_AFTER: Duration = Duration::from_secs(45);
+/// Another coordinator has found a job that nobody leads by then, and has written its document.
+const FOUND_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 /// A submission is published again no more often.
 const PUBLISHED_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// What comes within this time is one signal: a shell and a wrapper may both send it.
@@ -51,7 +55,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<JobDocument> {
 /// Follows a job, and whatever goes on in its place; returns its last document.
 ///
 /// # Errors
-/// `Detached`; nobody knows the job; the job state refuses access.
+/// `Detached`; nobody knows the job; nothing is heard of it any more; the job state refuses access.
 pub(crate) async fn follow(
     session: &Session,
     doors: &FleetDoors,
@@ -120,10 +124,32 @@ struct Follower<'a> {
     began_at: Duration,
     published_at: Duration,
     was_seen: bool,
+    /// Since when there is no document.
+    gone_since: Silence,
     is_cancelling: bool,
     display: Display,
     shown_at: Option<Duration>,
-    state_is_away: bool,
+    /// Since when the job state does not answer.
+    away_since: Silence,
+}
+
+/// Since when something is missed.
+#[derive(Debug, Default)]
+struct Silence(Option<Duration>);
+
+impl Silence {
+    /// It is missed now: whether that lasts for `limit`.
+    fn lasts(&mut self, now: Duration, limit: Duration) -> bool {
+        now >= *self.0.get_or_insert(now) + limit
+    }
+
+    fn is_new(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn end(&mut self) {
+        self.0 = None;
+    }
 }
 
 impl<'a> Follower<'a> {
@@ -137,29 +163,36 @@ impl<'a> Follower<'a> {
             began_at: now,
             published_at: now,
             was_seen: false,
+            gone_since: Silence::default(),
             is_cancelling: false,
             display: Display::new(session.output.clone()),
             shown_at: None,
-            state_is_away: false,
+            away_since: Silence::default(),
         }
     }
 
     /// Looks once; returns the last document once the job is over.
     async fn look(&mut self) -> Result<Option<JobDocument>, CommandError> {
         let read = self.doors.state.job_state(&self.followed.job).await;
+        let now = self.session.clock.monotonic();
         let document = match read {
             Ok(bytes) => bytes.and_then(|bytes| decode(&bytes)),
             Err(error @ fleet::state::StateError::Unavailable { .. }) => {
-                if !std::mem::replace(&mut self.state_is_away, true) {
+                if self.away_since.is_new() {
                     self.session.output.warn(format_args!("nothing is heard of the job: {error}"));
+                }
+                if self.away_since.lasts(now, self.followed.within) {
+                    return Err(self.lost(error.to_string()));
                 }
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
         };
-        self.state_is_away = false;
-        let now = self.session.clock.monotonic();
-        self.was_seen |= document.is_some();
+        self.away_since.end();
+        if document.is_some() {
+            self.was_seen = true;
+            self.gone_since.end();
+        }
         match self.news.judge(document.as_ref(), now) {
             Step::End => return Ok(document),
             Step::GoOn(by) => {
@@ -171,7 +204,7 @@ impl<'a> Follower<'a> {
                 self.news = News { written_at: None, seen_at: now };
                 self.published_at = now;
             }
-            Step::Missed => self.submit_again(now).await?,
+            Step::Missed => self.miss(document.is_none(), now).await?,
             Step::Wait => {}
         }
         if let Some(document) = &document {
@@ -180,10 +213,20 @@ impl<'a> Follower<'a> {
         Ok(None)
     }
 
-    async fn submit_again(&mut self, now: Duration) -> Result<(), CommandError> {
+    fn lost(&self, why: String) -> CommandError {
+        self.session.output.end_progress();
+        CommandError::Lost { job: self.followed.job.clone(), why }
+    }
+
+    /// Nothing is heard of the job: `is_gone`, not even something old.
+    async fn miss(&mut self, is_gone: bool, now: Duration) -> Result<(), CommandError> {
         let Some(submission) = &self.followed.submission else {
             if !self.was_seen && now >= self.began_at + self.followed.within {
                 return Err(CommandError::NoJob { job: self.followed.job.clone() });
+            }
+            let limit = self.followed.within.max(FOUND_AGAIN_WITHIN);
+            if self.was_seen && is_gone && self.gone_since.lasts(now, limit) {
+                return Err(self.lost("the fleet's state forgot it, and no coordinator writes it again".to_owned()));
             }
             return Ok(());
         };
@@ -268,6 +311,17 @@ mod tests {
             request: Request::Check(CheckRequest::default()),
         };
         JobDocument { state, ..JobDocument::queued(&submission, UnixTime::from_seconds(second)) }
+    }
+
+    #[test]
+    fn a_silence_is_one_from_its_beginning_to_its_end() {
+        let (mut silence, limit) = (Silence::default(), Duration::from_secs(30));
+        let second = Duration::from_secs;
+        assert!(silence.is_new() && !silence.lasts(second(100), limit));
+        assert!(!silence.is_new() && !silence.lasts(second(129), limit));
+        assert!(silence.lasts(second(130), limit));
+        silence.end();
+        assert!(!silence.lasts(second(131), limit), "another one begins");
     }
 
     #[test]

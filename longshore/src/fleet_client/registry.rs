@@ -14,6 +14,9 @@ use crate::session::Session;
 /// How often somebody is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Who lives has said so again by then: two heartbeats.
+const SAID_AGAIN_WITHIN: Duration = Duration::from_secs(10);
+
 /// The coordinators of the repository that is meant; waits for one.
 ///
 /// # Errors
@@ -73,7 +76,10 @@ pub(super) async fn await_worker(
     flags: &SubmitFlags,
     coordinators: &[CoordinatorHeartbeat],
 ) -> Result<(), CommandError> {
-    let give_up_at = session.clock.monotonic() + flags.wait_workers;
+    let begun_at = session.clock.monotonic();
+    let give_up_at = begun_at + flags.wait_workers;
+    // A job state that was just emptied knows no worker yet.
+    let known_at = begun_at + SAID_AGAIN_WITHIN.min(flags.wait_workers);
     let repository = coordinators.first().map(|coordinator| coordinator.repository).unwrap_or_default();
     let mut is_told = false;
     loop {
@@ -84,7 +90,9 @@ pub(super) async fn await_worker(
                 if ours.iter().any(|worker| worker.pool == flags.pool && !worker.draining) {
                     return Ok(());
                 }
-                check_pool(&flags.pool, coordinators, &ours)?;
+                if session.clock.monotonic() >= known_at {
+                    check_pool(&flags.pool, coordinators, &ours)?;
+                }
             }
             Err(StateError::Unavailable { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -105,6 +105,8 @@ pub struct StorageError {
     pub location: String,
     /// How long the service asks to wait before the next try.
     pub retry_after: Option<Duration>,
+    /// The service itself said so: it is there.
+    pub is_answer: bool,
     /// The cause.
     #[source]
     pub source: Arc<dyn Error + Send + Sync>,
@@ -113,8 +115,8 @@ pub struct StorageError {
 impl StorageError {
     /// An error of `operation` on the object (or prefix) `name`.
     pub fn new(operation: Operation, name: &str, location: String, failure: Failure) -> Self {
-        let Failure { kind, source, retry_after } = failure;
-        Self { kind, action: operation.verb(), name: name.to_owned(), location, retry_after, source }
+        let Failure { kind, source, retry_after, is_answer } = failure;
+        Self { kind, action: operation.verb(), name: name.to_owned(), location, retry_after, is_answer, source }
     }
 
     /// Whether the same call may succeed later.
@@ -132,12 +134,14 @@ pub struct Failure {
     pub source: Arc<dyn Error + Send + Sync>,
     /// How long the service asks to wait before the next try.
     pub retry_after: Option<Duration>,
+    /// The service itself said so: it is there.
+    pub is_answer: bool,
 }
 
 impl Failure {
     /// `kind` because of `source`.
     pub fn new(kind: StorageErrorKind, source: impl Error + Send + Sync + 'static) -> Self {
-        Self { kind, source: Arc::new(source), retry_after: None }
+        Self { kind, source: Arc::new(source), retry_after: None, is_answer: false }
     }
 }
 

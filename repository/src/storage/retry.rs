@@ -4,7 +4,8 @@
 //! Errors that are transient ([`StorageError::is_transient`]) are tried again after a random time
 //! below a bound that doubles (full jitter), until the next try would begin later than allowed.
 //! Then the last error is returned. Where the service asks for a longer wait it gets it. Patience is
-//! short until the storage has answered once: what was never there is rather misnamed than away.
+//! short until the storage has answered once, be it that it is busy: what was never there is rather
+//! misnamed than away.
 //!
 //! # Create-only after a lost answer
 //! A put whose answer was lost may have happened; the next try then finds the name taken, by its
@@ -148,6 +149,9 @@ impl Patience<'_> {
         // Never quite zero, so that tries end even where time stands still between them.
         let wait = Duration::from_nanos(random.below(bound_nanos)) + Duration::from_millis(1);
         let wait = wait.max(error.retry_after.unwrap_or_default());
+        if error.is_answer {
+            has_answered.store(true, Ordering::Relaxed);
+        }
         let waited = clock.monotonic().saturating_sub(self.start);
         let limit = match has_answered.load(Ordering::Relaxed) {
             true => backoff.give_up_after,
@@ -219,6 +223,10 @@ impl Storage for Retry {
 
     fn clock_offset_seconds(&self) -> Option<i64> {
         self.inner.clock_offset_seconds()
+    }
+
+    fn put_time_max(&self, bytes: u64) -> Duration {
+        self.inner.put_time_max(bytes)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of [`super::Retry`].
 
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU32;
 
 use super::*;
 use crate::storage::faulty::{Fault, FaultRates, Faulty};
@@ -208,43 +209,48 @@ async fn who_never_answered_is_given_up_sooner() {
     assert!(once.clock.monotonic() > Duration::from_secs(600), "{:?}", once.clock.sleeps());
 }
 
-/// Asks for a wait with its first error.
+/// Asks for a wait with its first errors.
 #[derive(Debug)]
-struct Throttled(Memory, AtomicBool);
+struct Throttled {
+    memory: Memory,
+    left: AtomicU32,
+    is_answer: bool,
+}
 
 #[async_trait]
 impl Storage for Throttled {
     fn location(&self) -> String {
-        self.0.location()
+        self.memory.location()
     }
 
     async fn put(&self, name: &str, body: Body) -> Result<(), StorageError> {
-        self.0.put(name, body).await
+        self.memory.put(name, body).await
     }
 
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Bytes, StorageError> {
-        self.0.get(name, range).await
+        self.memory.get(name, range).await
     }
 
     async fn size(&self, name: &str) -> Result<u64, StorageError> {
-        if self.1.swap(true, Ordering::Relaxed) {
-            return self.0.size(name).await;
+        if self.left.load(Ordering::Relaxed) == 0 {
+            return self.memory.size(name).await;
         }
-        let retry_after = Some(Duration::from_secs(70));
-        let failure = Failure { retry_after, ..Failure::from(StorageErrorKind::Unavailable) };
+        self.left.fetch_sub(1, Ordering::Relaxed);
+        let (retry_after, is_answer) = (Some(Duration::from_secs(70)), self.is_answer);
+        let failure = Failure { retry_after, is_answer, ..Failure::from(StorageErrorKind::Unavailable) };
         Err(StorageError::new(Operation::Size, name, self.location(), failure))
     }
 
     async fn list(&self, prefix: &str, from: Option<&str>) -> Result<Page, StorageError> {
-        self.0.list(prefix, from).await
+        self.memory.list(prefix, from).await
     }
 
     async fn delete(&self, name: &str) -> Result<(), StorageError> {
-        self.0.delete(name).await
+        self.memory.delete(name).await
     }
 
     async fn create(&self) -> Result<(), StorageError> {
-        self.0.create().await
+        self.memory.create().await
     }
 }
 
@@ -252,9 +258,23 @@ impl Storage for Throttled {
 async fn a_wait_that_the_service_asks_for_is_kept() {
     let (memory, clock) = (Memory::new(), Arc::new(JumpingClock::default()));
     memory.put("config", b"x".to_vec().into()).await.unwrap();
-    let throttled = Arc::new(Throttled(memory, AtomicBool::new(false)));
+    let throttled = Arc::new(Throttled { memory, left: AtomicU32::new(1), is_answer: true });
     let random = Arc::new(SeededRandom::new(1));
     let storage = Retry::new(throttled, Backoff::default(), clock.clone(), random, Arc::default());
     assert_eq!(storage.size("config").await.unwrap(), 1);
     assert_eq!(clock.sleeps(), [Duration::from_secs(70)]);
+}
+
+/// It is busy for longer than a storage that nobody has heard of is waited for.
+#[tokio::test]
+async fn a_storage_that_says_that_it_is_busy_is_there() {
+    for (is_answer, is_waited_for) in [(true, true), (false, false)] {
+        let (memory, clock) = (Memory::new(), Arc::new(JumpingClock::default()));
+        memory.put("config", b"x".to_vec().into()).await.unwrap();
+        let throttled = Arc::new(Throttled { memory, left: AtomicU32::new(3), is_answer });
+        let backoff = Backoff { first_answer_within: Duration::from_secs(30), ..Backoff::default() };
+        let random = Arc::new(SeededRandom::new(1));
+        let storage = Retry::new(throttled, backoff, clock.clone(), random, Arc::default());
+        assert_eq!(storage.size("config").await.is_ok(), is_waited_for, "{:?}", clock.sleeps());
+    }
 }

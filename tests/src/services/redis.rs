@@ -110,6 +110,11 @@ impl PrivateRedis {
         format!("redis://{user_and_password}127.0.0.1:{}", self.port)
     }
 
+    /// Where it listens without TLS.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The address with TLS. The certificate is that of `localhost`.
     pub fn tls_url(&self) -> String {
         let port = self.tls_port.unwrap_or_else(|| panic!("this server speaks no TLS"));

@@ -26,12 +26,16 @@ use crate::queue::{Address, Consumer, Delivery, Inbox, QueueError, Receipt};
 /// An acknowledgement is on its way by then, or nobody knows.
 const ACK_LIMIT: Duration = Duration::from_secs(10);
 
+/// Why a task is dead whose queue was gone when its delay was over.
+const NO_QUEUE: &str = "no_queue";
+
 /// Reads one inbox.
 pub(super) struct RabbitConsumer {
     stream: lapin::Consumer,
     channel: Channel,
     place: String,
     address: Address,
+    is_of_notices: bool,
 }
 
 impl RabbitConsumer {
@@ -41,7 +45,8 @@ impl RabbitConsumer {
         channel.basic_qos(1, BasicQosOptions::default()).await?;
         let (queue, options) = (queue_of(inbox).into(), BasicConsumeOptions::default());
         let stream = channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
-        Ok(Self { stream, channel, place, address: inbox.address() })
+        let is_of_notices = matches!(inbox, Inbox::Notices);
+        Ok(Self { stream, channel, place, address: inbox.address(), is_of_notices })
     }
 }
 
@@ -72,7 +77,10 @@ impl Consumer for RabbitConsumer {
         };
         let lapin::message::Delivery { properties, data, redelivered, acker, .. } = delivery;
         let published_at = wire::published_at(&properties);
-        let (message, delivered_before) = wire::message(&properties, data, redelivered);
+        let (mut message, delivered_before) = wire::message(&properties, data, redelivered);
+        if self.is_of_notices && wire::has_lost_its_queue(&properties) {
+            message.last_error = Some(NO_QUEUE.to_owned());
+        }
         let receipt = RabbitReceipt { acker: Some(acker), place: self.place.clone() };
         Ok(Some(Delivery { message, delivered_before, published_at, receipt: Box::new(receipt) }))
     }
@@ -101,6 +109,10 @@ impl Receipt for RabbitReceipt {
             Some(Err(error)) => Err(unknown(error.to_string())),
             None => Err(unknown(format!("an acknowledgement was not sent within {ACK_LIMIT:?}"))),
         }
+    }
+
+    fn is_held(&self) -> bool {
+        self.acker.as_ref().is_some_and(Acker::usable)
     }
 }
 

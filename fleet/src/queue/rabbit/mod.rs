@@ -10,7 +10,8 @@
 //! too.
 //!
 //! # Cancellation and crash
-//! See `consume.rs` for what becomes of deliveries. Calls that are dropped go on to their end: a publication still arrives.
+//! See `consume.rs` for what becomes of deliveries. Calls that are dropped, or take too long, go on to their end: a
+//! publication that has left still arrives.
 //!
 //! # What may leak
 //! Bodies, and what `wire.rs` copies from them, are readable for whoever may read the queues. The password of the address
@@ -48,6 +49,8 @@ pub use self::link::LinkStatus;
 
 /// What is asked of the broker takes no longer.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// An answer that nobody waits for any more may still come until then.
+const LATE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How the queue stands, for metrics and health.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,17 +115,13 @@ impl Inner {
     where
         F: Future<Output = Result<T, Trouble>> + Send + 'static,
     {
-        let asked = ask(self.consuming.live()?);
-        to_its_end(async move {
-            let late = || Err(Trouble::Unavailable(format!("no answer within {CALL_LIMIT:?}")));
-            within(CALL_LIMIT, asked).await.unwrap_or_else(late)
-        })
-        .await
+        let asked = to_its_end(ask(self.consuming.live()?));
+        let late = || Err(Trouble::Unavailable(format!("no answer within {CALL_LIMIT:?}")));
+        within(CALL_LIMIT, asked).await.unwrap_or_else(late)
     }
 
-    async fn publish(self: &Arc<Self>, address: &Address, message: &Message) -> Result<(), Trouble> {
-        let (inner, address, message) = (self.clone(), address.clone(), message.clone());
-        to_its_end(async move { inner.publisher.publish(&address, &address.target(), &message).await }).await
+    async fn publish(&self, address: &Address, message: &Message) -> Result<(), Trouble> {
+        self.publisher.publish(address, address.target(), message).await
     }
 
     /// Declares what `inbox` reads, if this process declared it before: somebody deleted it.
@@ -141,13 +140,15 @@ impl Inner {
     }
 }
 
-/// Does `work` to its end, whether or not anybody waits for it: a channel that goes away while it has asked something
-/// takes its whole connection with it.
-async fn to_its_end<T: Send + 'static>(
+/// Does `work` to its end, from now on and whether or not anybody waits for it: a channel that goes away while it has
+/// asked something takes its whole connection with it, and all deliveries that came by it. A broker that has not answered
+/// for much longer is not spared.
+fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Trouble>> + Send + 'static,
-) -> Result<T, Trouble> {
-    let broke = |_| Err(Trouble::Unavailable("the call broke".to_owned()));
-    tokio::spawn(work).await.unwrap_or_else(broke)
+) -> impl Future<Output = Result<T, Trouble>> + Send {
+    let done = tokio::spawn(within(LATE_LIMIT, work));
+    let broke = || Err(Trouble::Unavailable("the call broke".to_owned()));
+    async move { done.await.ok().flatten().unwrap_or_else(broke) }
 }
 
 impl Address {

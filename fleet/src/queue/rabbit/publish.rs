@@ -4,16 +4,17 @@
 //! the order. With one publication at a time on a channel there is nothing to mistake.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation};
 use proto::handles::Clock;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::link::{Link, Live};
+use super::to_its_end;
 use super::trouble::Trouble;
 use super::wire;
 use crate::clock::SystemClock;
@@ -35,8 +36,14 @@ pub(super) struct Target {
 pub(super) struct Publisher {
     pub(super) link: Link,
     user: Option<ShortString>,
-    places: Semaphore,
-    /// Channels that no publication waits on, with the number of their connection.
+    places: Arc<Semaphore>,
+    channels: Arc<Channels>,
+}
+
+/// What its publications share.
+#[derive(Default)]
+struct Channels {
+    /// Those that no publication waits on, with the number of their connection.
     idle: Mutex<Vec<(u64, Channel)>>,
     unconfirmed: AtomicU64,
     returned: AtomicU64,
@@ -44,26 +51,27 @@ pub(super) struct Publisher {
 
 impl Publisher {
     pub(super) fn new(link: Link, user: Option<ShortString>) -> Self {
-        Self {
-            link,
-            user,
-            places: Semaphore::new(PUBLICATIONS_MAX),
-            idle: Mutex::default(),
-            unconfirmed: AtomicU64::default(),
-            returned: AtomicU64::default(),
-        }
+        Self { link, user, places: Arc::new(Semaphore::new(PUBLICATIONS_MAX)), channels: Arc::default() }
     }
 
     /// Publications that wait for a confirm, and those that came back since the start.
     pub(super) fn counts(&self) -> (u64, u64) {
-        (self.unconfirmed.load(Ordering::Relaxed), self.returned.load(Ordering::Relaxed))
+        let Channels { unconfirmed, returned, .. } = &*self.channels;
+        (unconfirmed.load(Ordering::Relaxed), returned.load(Ordering::Relaxed))
     }
 
-    /// Publishes and waits for the confirm, within [`PUBLISH_LIMIT`].
-    pub(super) async fn publish(&self, address: &Address, target: &Target, message: &Message) -> Result<(), Trouble> {
+    /// Publishes and waits for the confirm, within [`PUBLISH_LIMIT`]. One that has no place or connection by then is given
+    /// up; one that has left goes on, and keeps its place.
+    pub(super) async fn publish(&self, address: &Address, target: Target, message: &Message) -> Result<(), Trouble> {
         let now = SystemClock::new().now();
         let properties = wire::properties(address, message, now, self.user.as_ref());
-        match within(PUBLISH_LIMIT, self.publish_unlimited(target, message, properties)).await {
+        let publishing = async {
+            let place = self.places.clone().acquire_owned().await;
+            let live = self.link.ready().await?;
+            let (channels, body) = (self.channels.clone(), message.body.clone());
+            to_its_end(async move { channels.publish(place.ok(), &live, &target, &body, properties).await }).await
+        };
+        match within(PUBLISH_LIMIT, publishing).await {
             Some(done) => done,
             None => Err(Trouble::Unavailable(self.why_so_long())),
         }
@@ -77,20 +85,22 @@ impl Publisher {
             _ => format!("no confirm within {PUBLISH_LIMIT:?}"),
         }
     }
+}
 
-    async fn publish_unlimited(
+impl Channels {
+    async fn publish(
         &self,
+        _place: Option<OwnedSemaphorePermit>,
+        live: &Live,
         target: &Target,
-        message: &Message,
+        body: &[u8],
         properties: BasicProperties,
     ) -> Result<(), Trouble> {
-        let _place = self.places.acquire().await;
-        let live = self.link.ready().await?;
-        let channel = self.channel(&live).await?;
+        let channel = self.channel(live).await?;
         let waiting = Counted::new(&self.unconfirmed);
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let (exchange, key) = (target.exchange.into(), target.key.as_str().into());
-        let confirm = channel.basic_publish(exchange, key, options, &message.body, properties).await?;
+        let confirm = channel.basic_publish(exchange, key, options, body, properties).await?;
         let confirmation = confirm.await?;
         drop(waiting);
         let came_back = match confirmation {

@@ -11,8 +11,9 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{Channel, Connection, ExchangeKind};
 use proto::names::queue::{
-    DEAD_EXCHANGE, DEAD_JOBS_KEY, DEAD_JOBS_QUEUE, DEAD_NOTICES_QUEUE, DEAD_TASKS_KEY, DEAD_TASKS_QUEUE, DELAY_HEADER,
-    JOBS_EXCHANGE, RETRY_EXCHANGE, SUBMIT_KEY, SUBMIT_QUEUE, TASKS_EXCHANGE, delay_queue, task_key, task_queue,
+    DEAD_EXCHANGE, DEAD_JOBS_KEY, DEAD_JOBS_QUEUE, DEAD_NOTICES_KEY, DEAD_NOTICES_QUEUE, DEAD_TASKS_KEY,
+    DEAD_TASKS_QUEUE, DELAY_HEADER, DUE_EXCHANGE, JOBS_EXCHANGE, RETRY_EXCHANGE, STRANDED_EXCHANGE, SUBMIT_KEY,
+    SUBMIT_QUEUE, TASKS_EXCHANGE, delay_queue, task_key, task_queue,
 };
 
 use super::trouble::Trouble;
@@ -109,16 +110,28 @@ async fn close(channel: &Channel) {
 }
 
 async fn declare_fixed(channel: &Channel) -> Result<(), Trouble> {
-    exchange(channel, JOBS_EXCHANGE, ExchangeKind::Direct).await?;
-    exchange(channel, TASKS_EXCHANGE, ExchangeKind::Topic).await?;
-    exchange(channel, RETRY_EXCHANGE, ExchangeKind::Headers).await?;
-    exchange(channel, DEAD_EXCHANGE, ExchangeKind::Direct).await?;
+    let nothing = FieldTable::default;
+    exchange(channel, JOBS_EXCHANGE, ExchangeKind::Direct, nothing()).await?;
+    exchange(channel, TASKS_EXCHANGE, ExchangeKind::Topic, nothing()).await?;
+    exchange(channel, RETRY_EXCHANGE, ExchangeKind::Headers, nothing()).await?;
+    exchange(channel, DEAD_EXCHANGE, ExchangeKind::Direct, nothing()).await?;
+    exchange(channel, STRANDED_EXCHANGE, ExchangeKind::Fanout, nothing()).await?;
+    exchange(channel, DUE_EXCHANGE, ExchangeKind::Topic, due_arguments()).await?;
 
-    for (name, key) in
-        [(DEAD_TASKS_QUEUE, DEAD_TASKS_KEY), (DEAD_JOBS_QUEUE, DEAD_JOBS_KEY), (DEAD_NOTICES_QUEUE, DEAD_TASKS_KEY)]
-    {
-        queue(channel, name, dead_arguments(name)).await?;
-        bind(channel, name, DEAD_EXCHANGE, key, FieldTable::default()).await?;
+    for name in [DEAD_TASKS_QUEUE, DEAD_JOBS_QUEUE] {
+        queue(channel, name, dead_arguments()).await?;
+    }
+    queue(channel, DEAD_NOTICES_QUEUE, notices_arguments()).await?;
+    for (name, key) in [
+        (DEAD_TASKS_QUEUE, DEAD_TASKS_KEY),
+        (DEAD_TASKS_QUEUE, DEAD_NOTICES_KEY),
+        (DEAD_JOBS_QUEUE, DEAD_JOBS_KEY),
+        (DEAD_NOTICES_QUEUE, DEAD_TASKS_KEY),
+    ] {
+        bind(channel, name, DEAD_EXCHANGE, key, nothing()).await?;
+    }
+    for name in [DEAD_TASKS_QUEUE, DEAD_NOTICES_QUEUE] {
+        bind(channel, name, STRANDED_EXCHANGE, "", nothing()).await?;
     }
     queue(channel, SUBMIT_QUEUE, work_arguments(JOBS_MAX, DEAD_JOBS_KEY)).await?;
     bind(channel, SUBMIT_QUEUE, JOBS_EXCHANGE, SUBMIT_KEY, FieldTable::default()).await?;
@@ -136,7 +149,9 @@ async fn declare_fixed(channel: &Channel) -> Result<(), Trouble> {
 async fn declare_tasks(channel: &Channel, route: &Route) -> Result<(), Trouble> {
     let name = task_queue(&route.pool, &route.class);
     queue(channel, &name, work_arguments(TASKS_MAX, DEAD_TASKS_KEY)).await?;
-    bind(channel, &name, TASKS_EXCHANGE, &task_key(&route.pool, &route.class), FieldTable::default()).await
+    let key = task_key(&route.pool, &route.class);
+    bind(channel, &name, DUE_EXCHANGE, &key, FieldTable::default()).await?;
+    bind(channel, &name, TASKS_EXCHANGE, &key, FieldTable::default()).await
 }
 
 fn text(value: &str) -> AMQPValue {
@@ -166,26 +181,43 @@ fn work_arguments(max: i32, dead_key: &str) -> FieldTable {
     arguments
 }
 
+/// Where a task that waited long enough finds no queue it is given up: it would keep all those waiting that come after it.
+/// Not so for what is published: who does that is told.
+fn due_arguments() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("alternate-exchange".into(), text(STRANDED_EXCHANGE));
+    arguments
+}
+
 /// Nobody consumes it: what has waited long enough goes back to the tasks, under its own routing key.
 fn delay_arguments(delay: Delay) -> FieldTable {
-    let mut arguments = dead_lettering(arguments(TASKS_MAX), TASKS_EXCHANGE);
+    let mut arguments = dead_lettering(arguments(TASKS_MAX), DUE_EXCHANGE);
     let millis = i32::try_from(delay.duration().as_millis()).unwrap_or(i32::MAX);
     arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(millis));
     arguments
 }
 
 /// Nothing is behind it: when it is full the oldest message goes, so that what is given up always finds a place.
-fn dead_arguments(name: &str) -> FieldTable {
-    let limit = if name == DEAD_NOTICES_QUEUE { DELIVERY_LIMIT } else { DELIVERY_LIMIT_DEAD };
+fn dead_arguments() -> FieldTable {
     let mut arguments = arguments(DEAD_MAX);
     arguments.insert("x-overflow".into(), text("drop-head"));
-    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(limit));
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT_DEAD));
     arguments
 }
 
-async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<(), Trouble> {
+/// The same for coordinators. What they cannot pass on, and what has no place any more, is left to people.
+fn notices_arguments() -> FieldTable {
+    let mut arguments = arguments(DEAD_MAX);
+    arguments.insert("x-overflow".into(), text("drop-head"));
+    arguments.insert("x-dead-letter-exchange".into(), text(DEAD_EXCHANGE));
+    arguments.insert("x-dead-letter-routing-key".into(), text(DEAD_NOTICES_KEY));
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
+    arguments
+}
+
+async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind, arguments: FieldTable) -> Result<(), Trouble> {
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    Ok(channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await?)
+    Ok(channel.exchange_declare(name.into(), kind, options, arguments).await?)
 }
 
 async fn queue(channel: &Channel, name: &str, arguments: FieldTable) -> Result<(), Trouble> {

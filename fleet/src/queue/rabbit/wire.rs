@@ -19,6 +19,8 @@ use crate::rand::SystemRandom;
 
 /// What the broker writes when a message had all its deliveries.
 const DELIVERY_LIMIT: &str = "delivery_limit";
+/// What it writes when a message's time in a queue was over.
+const EXPIRED: &str = "expired";
 /// Survives a restart of the broker.
 const PERSISTENT: u8 = 2;
 
@@ -109,12 +111,24 @@ pub(super) fn message(properties: &BasicProperties, body: Vec<u8>, redelivered: 
 
 /// Whether the broker gave it up, whatever went wrong before.
 fn death_in(headers: &FieldTable) -> Option<String> {
-    let Some(AMQPValue::FieldArray(deaths)) = headers.inner().get("x-death") else { return None };
+    deaths_in(headers).into_iter().find(|reason| reason == DELIVERY_LIMIT)
+}
+
+/// Whether a message among the notices waited for its delay and found no queue behind it: what a worker or the broker
+/// gave up is there for another reason.
+pub(super) fn has_lost_its_queue(properties: &BasicProperties) -> bool {
+    let Some(headers) = properties.headers().as_ref() else { return false };
+    deaths_in(headers).first().is_some_and(|reason| reason == EXPIRED)
+}
+
+/// Why it left the queues that it was in, the last one first.
+fn deaths_in(headers: &FieldTable) -> Vec<String> {
+    let Some(AMQPValue::FieldArray(deaths)) = headers.inner().get("x-death") else { return Vec::new() };
     let reasons = deaths.as_slice().iter().filter_map(|death| match death {
         AMQPValue::FieldTable(death) => text_in(death, "reason"),
         _ => None,
     });
-    reasons.into_iter().find(|reason| reason == DELIVERY_LIMIT)
+    reasons.collect()
 }
 
 fn text_in(headers: &FieldTable, name: &str) -> Option<String> {

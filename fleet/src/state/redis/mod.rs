@@ -10,6 +10,8 @@
 //! No call is a transaction (`MULTI`): each of its commands may be done without the others, and the client cannot read the
 //! answer of a server that refuses one (redis-rs 1.8.1 counts below zero). What must be done at once is a script.
 //!
+//! A read of reports that does not come in time asks for half as many the next time: the same again would not come, either.
+//!
 //! # Order
 //! Reports are the entries of a stream; a place in it is the entry's id, which the server draws from its clock. After a
 //! loss a new stream may begin behind the old one: who sees the generation gone reads from the start.
@@ -18,6 +20,7 @@
 //! Reports, heartbeats and documents are readable for whoever may read the server; blobs are there by blinded names only.
 //! The password of the address is in no error.
 
+mod at_once;
 mod blobs;
 mod link;
 mod readers;
@@ -35,6 +38,7 @@ use redis::streams::StreamReadReply;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::at_once::AtOnce;
 use self::link::Link;
 use self::readers::{Place, Readers, reports};
 use self::scripts::{APPEND, LIST_REGISTRY, NOTE_START, TAKE_BACK_START};
@@ -61,6 +65,7 @@ pub struct RedisState {
     readers: Arc<Readers>,
     keys: Keys,
     clock: SystemClock,
+    at_once: Arc<AtOnce>,
 }
 
 impl RedisState {
@@ -72,7 +77,7 @@ impl RedisState {
         let link = Arc::new(Link::new(service)?);
         link.ask::<()>(redis::cmd("PING")).await?;
         let readers = Arc::new(Readers::new(link.clone()));
-        Ok(Self { link, readers, keys, clock: SystemClock::new() })
+        Ok(Self { link, readers, keys, clock: SystemClock::new(), at_once: Arc::default() })
     }
 
     async fn say(&self, index: String, prefix: &str, id: &str, heartbeat: Vec<u8>, gone_after: Duration) -> Done {
@@ -173,18 +178,28 @@ impl JobState for RedisState {
         wait: Duration,
     ) -> Result<Vec<(Position, Bytes)>, StateError> {
         let deadline = self.clock.monotonic() + wait;
+        let limit = self.at_once.of(limit);
         let place = Place { key: self.keys.reports(job), after: after.clone(), limit };
-        if wait.is_zero() {
-            return Ok(reports(self.link.ask::<Option<StreamReadReply>>(place.read()).await?));
-        }
-        loop {
-            // Even if there is something to read: a long answer must not hold up everything else.
-            let left = deadline.saturating_sub(self.clock.monotonic());
-            let read = self.readers.wait(job, &place, left).await?;
-            if !read.is_empty() || self.clock.monotonic() >= deadline {
-                return Ok(read);
+        let read = async {
+            if wait.is_zero() {
+                return Ok(reports(self.link.ask::<Option<StreamReadReply>>(place.read()).await?));
             }
+            loop {
+                // Even if there is something to read: a long answer must not hold up everything else.
+                let left = deadline.saturating_sub(self.clock.monotonic());
+                let read = self.readers.wait(job, &place, left).await?;
+                if !read.is_empty() || self.clock.monotonic() >= deadline {
+                    return Ok(read);
+                }
+            }
+        };
+        let read: Result<Vec<(Position, Bytes)>, StateError> = read.await;
+        match &read {
+            Ok(reports) => self.at_once.came(limit, reports.len()),
+            Err(StateError::Unavailable { .. }) => self.at_once.did_not_come(limit),
+            Err(_) => {}
         }
+        read
     }
 
     async fn trim_reports(&self, job: &JobId, position: &Position) -> Result<(), StateError> {

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use proto::handles::RandomExt;
 
-use super::deadline::{self, body_time_max};
+use super::deadline::{within, within_body};
 use super::errors::{code_of, judge};
 use super::{Azure, STATUS_TIME_MAX};
 use crate::storage::Body;
@@ -58,15 +58,16 @@ impl Azure {
 
     async fn put_whole(&self, blob: &BlockBlobClient, name: &str, body: &Body) -> Result<(), Failure> {
         let bytes = read(body, 0..body.len()).await?;
-        let (limit, limit_bytes) = (body_time_max(bytes.len() as u64), (bytes.len() as u64).max(1));
+        let len = bytes.len() as u64;
         let options = BlockBlobClientUploadOptions {
             // So that the client does not cut it.
-            partition_size: NonZero::new(limit_bytes),
+            partition_size: NonZero::new(len.max(1)),
             tier: self.tier_of(name),
             ..BlockBlobClientUploadOptions::default().if_not_exists()
         };
         let call = blob.upload(content(bytes), Some(options));
-        deadline::within(&*self.clock, limit, call).await?.map(drop).map_err(|error| self.put_failure(&error))
+        let put = within_body(&*self.clock, &self.moving, len, call).await?;
+        put.map(drop).map_err(|error| self.put_failure(&error))
     }
 
     async fn put_in_blocks(&self, blob: &BlobClient, name: &str, body: &Body) -> Result<(), Failure> {
@@ -86,7 +87,7 @@ impl Azure {
         let bytes = read(body, start..body.len().min(start + self.block_sizes.block)).await?;
         let len = bytes.len() as u64;
         let call = blob.stage_block(id, len, content(bytes), None);
-        let staged = deadline::within(&*self.clock, body_time_max(len), call).await?;
+        let staged = within_body(&*self.clock, &self.moving, len, call).await?;
         staged.map(drop).map_err(|error| self.put_failure(&error))
     }
 
@@ -105,7 +106,7 @@ impl Azure {
             ..BlockBlobClientCommitBlockListOptions::default()
         };
         let call = blocks.commit_block_list(list, Some(options));
-        match deadline::within(&*self.clock, STATUS_TIME_MAX, call).await? {
+        match within(&*self.clock, STATUS_TIME_MAX, call).await? {
             Ok(_) => Ok(()),
             // Somebody created the name meanwhile, and our blocks went away with that; or they did for another reason.
             Err(error) if matches!(code_of(&error), "InvalidBlockList" | "InvalidBlobOrBlock") => {

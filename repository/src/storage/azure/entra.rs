@@ -71,7 +71,7 @@ impl Chain {
     }
 
     async fn ask(&self, way: &Way, scopes: &[&str]) -> Result<AccessToken, (String, bool)> {
-        let credential = way.credential.as_ref().map_err(describe)?;
+        let credential = way.credential.as_ref().map_err(|error| (words(error), false))?;
         let asked = tokio::select! {
             biased;
             asked = credential.get_token(scopes, None) => asked,
@@ -79,7 +79,7 @@ impl Chain {
                 return Err((format!("no answer within {} seconds", WAY_TIME_MAX.as_secs()), true));
             }
         };
-        asked.map_err(|error| describe(&error))
+        asked.map_err(|error| (words(&error), may_pass(&error)))
     }
 }
 
@@ -149,24 +149,28 @@ fn build(way: &EntraWay, transports: &Transports) -> Way {
     Way { name, credential, is_guess }
 }
 
-/// Why a way gave no token, in one line, and whether that may pass.
-fn describe(error: &azure_core::Error) -> (String, bool) {
-    let mut may_pass = false;
+/// Why a way gave no token, in one line.
+fn words(error: &azure_core::Error) -> String {
+    let said = if error.source().is_some() { super::errors::deepest(error) } else { error.to_string() };
+    said.lines().next().unwrap_or_default().chars().take(300).collect()
+}
+
+/// Whether asking again may give a token. A refusal is what the token service says in an answer that can be read, and
+/// what a way finds out by itself, as that a program is not there; everything else is the line, or what stands in it.
+fn may_pass(error: &azure_core::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut may_pass = false;
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<azure_core::Error>() {
-            may_pass |= match error.kind() {
-                ErrorKind::Connection | ErrorKind::Io => true,
-                ErrorKind::HttpResponse { status, .. } => {
-                    matches!(u16::from(*status), 408 | 429 | 500..=599)
-                }
-                _ => false,
-            };
+            match error.kind() {
+                ErrorKind::HttpResponse { status, .. } => return !matches!(u16::from(*status), 400 | 401 | 403),
+                ErrorKind::Credential => {} // says that there is no token; why stands below
+                _ => may_pass = true,
+            }
         }
         cause = error.source();
     }
-    let said = if error.source().is_some() { super::errors::deepest(error) } else { error.to_string() };
-    (said.lines().next().unwrap_or_default().chars().take(300).collect(), may_pass)
+    may_pass
 }
 
 #[cfg(test)]
@@ -210,6 +214,36 @@ mod tests {
     fn away() -> azure_core::Result<&'static str> {
         let cause = azure_core::Error::with_message(ErrorKind::Connection, "away");
         Err(azure_core::Error::with_error(ErrorKind::Credential, cause, "failed"))
+    }
+
+    /// What the client makes of an answer of the token service.
+    fn answered(kind: ErrorKind) -> azure_core::Result<&'static str> {
+        let cause = azure_core::Error::with_message(kind, "answered");
+        Err(azure_core::Error::with_error(ErrorKind::Credential, cause, "failed"))
+    }
+
+    #[tokio::test]
+    async fn only_an_answer_that_can_be_read_is_a_refusal() {
+        let status = |status: u16| ErrorKind::HttpResponse {
+            status: azure_core::http::StatusCode::from(status),
+            error_code: None,
+            raw_response: None,
+        };
+        for (kind, is_transient) in [
+            (status(400), false),
+            (status(401), false),
+            (status(403), false),
+            (status(404), true),
+            (status(410), true),
+            (status(429), true),
+            (status(502), true),
+            (ErrorKind::DataConversion, true),
+            (ErrorKind::Other, true),
+            (ErrorKind::Io, true),
+        ] {
+            let error = ask(&chain(vec![vec![answered(kind.clone())]])).await.unwrap_err();
+            assert_eq!(error.is_transient(), is_transient, "{kind:?}");
+        }
     }
 
     async fn ask(chain: &Chain) -> Result<String, NoToken> {

@@ -87,8 +87,10 @@ pub(super) fn judge(operation: Operation, error: &azure_core::Error, clock_offse
                 ),
                 None => Default::default(),
             };
+            // What stands between us and the service answers without these.
+            let is_answer = !code.is_empty() || !request_id.is_empty();
             let answer = Answer { status, code, message, request_id, clock_off_seconds };
-            Failure { retry_after, ..Failure::new(kind, answer) }
+            Failure { retry_after, is_answer, ..Failure::new(kind, answer) }
         }
         ErrorKind::Connection => Failure::new(StorageErrorKind::Unavailable, NoAnswer::Connect(deepest(error))),
         ErrorKind::Io => Failure::new(StorageErrorKind::Unknown, NoAnswer::Broken(deepest(error))),
@@ -253,7 +255,10 @@ mod tests {
         ] {
             let failure = judge(Operation::Put, &answer(503, "ServerBusy", &[(name, value)], ""), None);
             assert_eq!(failure.retry_after, expected, "{name}: {value}");
+            assert!(failure.is_answer);
         }
+        let of_a_proxy = judge(Operation::Get, &answer(503, "", &[], ""), None);
+        assert!(!of_a_proxy.is_answer, "nobody knows whether there is a service");
     }
 
     #[test]

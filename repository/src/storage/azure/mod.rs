@@ -52,7 +52,7 @@ pub use settings::{
 };
 
 use self::blocks::BlockSizes;
-use self::deadline::within;
+use self::deadline::{Moving, within};
 use self::errors::{code_of, judge};
 use self::wire::ServiceClock;
 
@@ -76,6 +76,7 @@ pub struct Azure {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     service_clock: Arc<ServiceClock>,
+    moving: Moving,
 }
 
 impl Azure {
@@ -103,6 +104,7 @@ impl Azure {
             clock,
             random,
             service_clock,
+            moving: Moving::default(),
         })
     }
 
@@ -205,5 +207,9 @@ impl Storage for Azure {
 
     fn clock_offset_seconds(&self) -> Option<i64> {
         self.service_clock.offset_seconds()
+    }
+
+    fn put_time_max(&self, bytes: u64) -> Duration {
+        self.moving.body_time_max(bytes)
     }
 }

@@ -1,4 +1,10 @@
 //! Gets: one request for each, checked where the service gives a checksum.
+//!
+//! # What decides
+//! The checksum of a range is computed by the service as it reads: another one than ours means damage on the way, and the
+//! get may be tried again. That of a whole object was given by whoever put it, and may be wrong itself. So bytes that do
+//! not fit it are read once more: if they are the same, they are what is stored, and its reader judges them by their own
+//! digest.
 
 use std::num::NonZero;
 use std::ops::Range;
@@ -34,16 +40,40 @@ impl Azure {
             check_range(Some(range.clone()), self.length(&blob).await?)?;
             return Ok(Bytes::new());
         }
-        let answer = within(&*self.clock, STATUS_TIME_MAX, blob.download(Some(self.options(range.as_ref())))).await?;
-        let answer = answer.map_err(|error| self.get_failure(&error))?;
-        let (bytes, properties) = self.collect(answer).await?;
-        if let Some(range) = &range {
-            let size = range.start + bytes.len() as u64;
-            if size < range.end {
-                return Err(RequestError::Beyond { end: range.end, size }.into());
-            }
+        let (bytes, properties) = self.ask(&blob, range.as_ref()).await?;
+        let Some(range) = range else { return self.settle(&blob, bytes, &properties).await };
+        let size = range.start + bytes.len() as u64;
+        if size < range.end {
+            return Err(RequestError::Beyond { end: range.end, size }.into());
         }
-        self.verify(bytes, range.is_none(), &properties).await
+        let damage = self.difference(&bytes, false, &properties).await;
+        if damage.is_some() { Err(damaged()) } else { Ok(bytes) }
+    }
+
+    async fn ask(
+        &self,
+        blob: &BlobClient,
+        range: Option<&Range<u64>>,
+    ) -> Result<(Bytes, BlobDownloadProperties), Failure> {
+        let answer = within(&*self.clock, STATUS_TIME_MAX, blob.download(Some(self.options(range)))).await?;
+        self.collect(answer.map_err(|error| self.get_failure(&error))?).await
+    }
+
+    /// The bytes of a whole object, read again if they do not fit the checksum that it was put with.
+    async fn settle(
+        &self,
+        blob: &BlobClient,
+        bytes: Bytes,
+        properties: &BlobDownloadProperties,
+    ) -> Result<Bytes, Failure> {
+        let Some(first) = self.difference(&bytes, true, properties).await else { return Ok(bytes) };
+        drop(bytes); // one of them at a time
+        let (bytes, properties) = self.ask(blob, None).await?;
+        match self.difference(&bytes, true, &properties).await {
+            None => Ok(bytes),
+            Some(second) if second == first => Ok(bytes), // the stored checksum is wrong, or what is stored
+            Some(_) => Err(damaged()),
+        }
     }
 
     fn options(&self, range: Option<&Range<u64>>) -> BlobClientDownloadOptions<'static> {
@@ -70,26 +100,20 @@ impl Azure {
         Ok((bytes.freeze(), properties))
     }
 
-    /// Refuses bytes that are not what the service sent. For a whole object the checksum is the one that it was put with,
-    /// where that was in one request.
-    async fn verify(
-        &self,
-        bytes: Bytes,
-        is_whole: bool,
-        properties: &BlobDownloadProperties,
-    ) -> Result<Bytes, Failure> {
-        let of_range = match self.checksum {
+    /// The checksum of `bytes`, if it is another one than the service says.
+    async fn difference(&self, bytes: &Bytes, is_whole: bool, properties: &BlobDownloadProperties) -> Option<Vec<u8>> {
+        let told = match self.checksum {
             Checksum::Md5 => properties.content_md5.as_ref().map(|sum| (Checksum::Md5, sum)),
             Checksum::Crc64 => properties.content_crc64.as_ref().map(|sum| (Checksum::Crc64, sum)),
         };
         let of_object = properties.blob_content_md5.as_ref().filter(|_| is_whole).map(|sum| (Checksum::Md5, sum));
-        let Some((checksum, expected)) = of_range.or(of_object) else { return Ok(bytes) };
+        let (checksum, expected) = told.or(of_object)?;
         let found = checksum.of_body(bytes.clone()).await;
         if found == *expected {
-            return Ok(bytes);
+            return None;
         }
-        tracing::debug!(expected = BASE64.encode(expected), found = BASE64.encode(&found), "damaged on its way");
-        Err(Failure::new(StorageErrorKind::Unavailable, NoAnswer::Damaged))
+        tracing::debug!(expected = BASE64.encode(expected), found = BASE64.encode(&found), "another checksum");
+        Some(found)
     }
 
     /// The length of an object.
@@ -105,4 +129,8 @@ impl Azure {
     fn get_failure(&self, error: &azure_core::Error) -> Failure {
         judge(Operation::Get, error, self.service_clock.offset_seconds())
     }
+}
+
+fn damaged() -> Failure {
+    Failure::new(StorageErrorKind::Unavailable, NoAnswer::Damaged)
 }

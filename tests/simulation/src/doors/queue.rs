@@ -170,6 +170,10 @@ struct SimReceipt {
 
 #[async_trait]
 impl Receipt for SimReceipt {
+    fn is_held(&self) -> bool {
+        self.receipt.is_held()
+    }
+
     async fn ack(self: Box<Self>) -> Result<bool, QueueError> {
         let Self { receipt, way, delivered } = *self;
         if let Some(message) = &delivered {

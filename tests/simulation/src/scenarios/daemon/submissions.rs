@@ -108,6 +108,41 @@ async fn a_pool_is_known_when_a_worker_of_it_lives() {
     assert_eq!(stage.followed(&submission.job).await.state, JobPhase::Done);
 }
 
+/// A job state that was just emptied knows no worker for a heartbeat.
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_only_its_workers_know_outlives_a_flush() {
+    let stage = Stage::calm().await;
+    let _coordinator = stage.site.coordinate("coordinator", &[]).await;
+    stage.site.fleet().state.flush();
+    let submission = stage.publish_backup().await;
+    let document = stage.followed(&submission.job).await;
+    assert_eq!(document.state, JobPhase::Done, "{:?}", document.failure);
+}
+
+/// Whoever follows a submission that cannot be read is told so.
+#[tokio::test(start_paused = true)]
+async fn a_submission_that_cannot_be_read_ends_for_its_follower() {
+    let stage = Stage::calm().await;
+    let _coordinator = stage.coordinate("coordinator").await;
+    let mut body = serde_json::to_value(stage.backup_submission().await).unwrap();
+    body["job"] = json!("of-a-newer-release");
+    body["request"]["kind"] = json!("of a newer release");
+    stage.site.publish_submission(serde_json::to_vec(&body).unwrap()).await;
+    let document = stage.followed(&JobId::new("of-a-newer-release").unwrap()).await;
+    assert_eq!((document.state, failure(&document).0), (JobPhase::Failed, FailureClass::Usage));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_job_is_shown_again_after_a_flush() {
+    let stage = Stage::calm().await;
+    let _coordinator = stage.coordinate("coordinator").await;
+    let submission = stage.publish_backup().await;
+    let before = stage.followed(&submission.job).await;
+    stage.site.fleet().state.flush();
+    let after = stage.followed(&submission.job).await;
+    assert_eq!((after.state, after.result), (before.state, before.result));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_job_ends_within_seconds_and_is_resumed() {
     let stage = Stage::set(Rates::default(), crumbs()).await;
