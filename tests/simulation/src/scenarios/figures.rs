@@ -55,11 +55,10 @@ async fn a_job_that_gives_no_snapshot_makes_no_data_set_safe() {
     let started = stage.submit().await;
     stage.until_packs(1).await;
     // It looks for such requests once a second, and has not that long to do.
-    started.actor.stop(Duration::from_secs(600));
-    stage.sleep(5).await;
+    stage.worker.actor.stop(Duration::from_secs(60));
     stage.site.fleet().state.request_cancel(&started.job).await.unwrap();
-    started.actor.spare();
-    assert!(matches!(stage.end(started).await, Some(Err(JobError::Cancelled))));
+    let ended = stage.end(started).await;
+    assert!(matches!(ended, Some(Err(JobError::Cancelled))), "{ended:?}");
     let page = exporter.render();
     assert_lines(&page, &["longshore_jobs_finished_total{kind=\"backup\",outcome=\"cancelled\"} 1"]);
     assert!(!page.contains("longshore_dataset_"), "{page}");
