@@ -56,7 +56,7 @@ struct EpochRecord {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Decision {
     /// The job has this snapshot.
-    Snapshot(Finished),
+    Snapshot(Box<Finished>),
     /// The job ends without one.
     Ended(JobOutcome),
 }
@@ -289,8 +289,8 @@ impl JobRecord {
         if !self.has_begun().await {
             return Ok(finished);
         }
-        match self.decide(Decision::Snapshot(finished)).await? {
-            Decision::Snapshot(finished) => Ok(finished),
+        match self.decide(Decision::Snapshot(Box::new(finished))).await? {
+            Decision::Snapshot(finished) => Ok(*finished),
             Decision::Ended(outcome) => Err(error_of(&outcome)),
         }
     }

@@ -112,7 +112,7 @@ impl Takeover<'_> {
         let wanted = lock_request(self.settings, &abandoned.job);
         let taken = RepositoryLock::take_over(repository, wanted, self.doors.clock.clone(), &previous).await;
         match taken {
-            Ok(lock) => self.lead_locked(Arc::new(lock), record, checkpoint, progress).await,
+            Ok(lock) => self.lead_locked(Arc::new(lock), record, checkpoint, progress).boxed().await,
             Err(LockError::Gap { .. }) => self.end_after_gap(&record).await,
             Err(error) => Err(error.into()),
         }
