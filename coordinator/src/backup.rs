@@ -2,7 +2,6 @@
 //!
 //! The order of the start is DESIGN 3.1's: lock, list the index (the set G), choose the parent, publish the root.
 
-use std::future::Future;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use repository::blob_index::BlobIndex;
 use repository::format::zone::Zone;
 use repository::locks::{LockRequest, RepositoryLock};
 use repository::repository::FileKind;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::Doors;
@@ -34,6 +34,7 @@ use crate::perform::{Performer, store_facts};
 use crate::record::{JobRecord, StartRecord};
 use crate::resume::resume;
 use crate::run::Standing;
+use crate::waiting::{take_lock, while_locked};
 
 /// How a coordinator runs backup jobs.
 #[derive(Clone, Debug)]
@@ -51,7 +52,7 @@ pub struct Settings {
 }
 
 /// What a backup brought about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackupDone {
     /// The job that committed; another than the submitted one if the lock was lost meanwhile.
     pub job: JobId,
@@ -99,7 +100,7 @@ pub async fn run(
     check_clock(doors.repository.storage().clock_offset_seconds())?;
     let mut submission = submission.clone();
     for lost in 1.. {
-        let next = (lost < LOCKS_LOST_MAX).then(|| new_job_id(doors));
+        let next = (lost < LOCKS_LOST_MAX).then(|| submission.successor().job);
         match run_one(doors, &submission, request, settings, next, progress).await? {
             Ended::Done(done) => return Ok(*done),
             Ended::GoesOn { by, reason } => {
@@ -107,7 +108,7 @@ pub async fn run(
                 if let Some(leadership) = &settings.leadership {
                     leadership.note_successor(&submission.job, &by);
                 }
-                submission.job = by;
+                submission = submission.as_job(&by);
             }
         }
     }
@@ -115,7 +116,7 @@ pub async fn run(
 }
 
 /// Refuses to start beside a clock that differs too much; a storage without a clock says nothing.
-fn check_clock(offset_seconds: Option<i64>) -> Result<(), JobError> {
+pub(crate) fn check_clock(offset_seconds: Option<i64>) -> Result<(), JobError> {
     match offset_seconds {
         Some(seconds) if seconds.unsigned_abs() > CLOCK_OFF_SECONDS_MAX => Err(JobError::ClockOff { seconds }),
         _ => Ok(()),
@@ -178,7 +179,7 @@ struct Prepared {
 
 /// The lock that a job wants.
 pub(crate) fn lock_request(settings: &Settings, job: &JobId) -> LockRequest {
-    LockRequest { job: settings.lock.job.as_ref().map(|_| job.clone()), ..settings.lock.clone() }
+    LockRequest { job: Some(job.clone()), ..settings.lock.clone() }
 }
 
 async fn start(
@@ -190,8 +191,7 @@ async fn start(
 ) -> Result<Prepared, JobError> {
     let started_at = doors.clock.now();
     let wanted = lock_request(settings, &submission.job);
-    let lock =
-        Arc::new(RepositoryLock::take(&doors.repository, wanted, doors.clock.clone(), settings.retry_lock).await?);
+    let lock = take_lock(doors, wanted, settings.retry_lock, &submission.job, settings.leadership.as_ref()).await?;
     let preparing = prepare(doors, submission, request, settings, me, lock.clone(), started_at);
     let prepared = while_locked(&lock, preparing.boxed()).await;
     match prepared {
@@ -201,18 +201,6 @@ async fn start(
             let _ = lock.release().await;
             Err(error)
         }
-    }
-}
-
-/// Loading a large index takes long: the lock is kept meanwhile.
-pub(crate) async fn while_locked<T>(
-    lock: &RepositoryLock,
-    work: impl Future<Output = Result<T, JobError>>,
-) -> Result<T, JobError> {
-    tokio::select! {
-        biased;
-        done = work => done,
-        lost = lock.keep() => Err(JobError::LockLost(lost)),
     }
 }
 

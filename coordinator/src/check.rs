@@ -21,7 +21,7 @@ use proto::id::{Id, JobId};
 use proto::job::CheckRequest;
 use proto::report::Payload;
 use proto::task::{CheckWork, Task, Work};
-use repository::locks::{LockRequest, RepositoryLock};
+use repository::locks::LockRequest;
 use repository::maintenance::check::{
     CheckOptions, CheckReport, PackRead, ReadData, Structure, Subset, check_structure,
 };
@@ -32,12 +32,12 @@ use tracing::Instrument;
 use self::run::Runner;
 use self::state::{Batch, Tasks};
 use crate::Doors;
-use crate::backup::while_locked;
 use crate::error::JobError;
 use crate::job::Progress;
 use crate::leadership::Leadership;
 use crate::metrics::Counted;
-use crate::publish::open_doors;
+use crate::publish::{close_doors, open_doors};
+use crate::waiting::{called_off, ended_elsewhere, take_lock, while_locked};
 
 /// Bytes of packs that one task reads, where nobody says.
 const TASK_BYTES: u64 = 256 << 20;
@@ -98,7 +98,8 @@ impl Check<'_> {
     async fn run_locked(&self, read_data: ReadData) -> Result<CheckReport, JobError> {
         let (doors, settings) = (self.doors, self.settings);
         let Some(wanted) = settings.lock.clone() else { return self.run(read_data).await };
-        let lock = RepositoryLock::take(&doors.repository, wanted, doors.clock.clone(), settings.retry_lock).await?;
+        let leadership = settings.leadership.as_ref();
+        let lock = take_lock(doors, wanted, settings.retry_lock, &settings.job, leadership).await?;
         let checked = while_locked(&lock, self.run(read_data)).await;
         if let Err(error) = lock.release().await {
             tracing::warn!(%error, "the lock was not removed");
@@ -113,13 +114,13 @@ impl Check<'_> {
         let checked = tokio::select! {
             biased;
             checked = self.check(read_data, route, generation) => checked,
-            error = self.called_off() => Err(error),
+            error = called_off(doors, job, self.settings.leadership.as_ref()) => Err(error),
+            error = ended_elsewhere(doors, job), if self.settings.leadership.is_some() => Err(error),
         };
-        if let Err(error) = doors.state.close_job(job).await {
-            tracing::debug!(%error, "the job's state was not removed");
+        // A fleet's job is closed once it has its result: until then the request to cancel it is somebody's wish.
+        if self.settings.leadership.is_none() {
+            close_doors(doors, job).await;
         }
-        // Tasks of it that are still in the queue are dropped.
-        let _ = doors.state.request_cancel(job).await;
         checked
     }
 
@@ -152,24 +153,6 @@ impl Check<'_> {
             (Task::id_for(&self.settings.job, &Work::Check(work), 0), batch)
         };
         shares.enumerate().map(task).collect()
-    }
-
-    /// Waits until somebody asks to cancel, or this coordinator stops.
-    async fn called_off(&self) -> JobError {
-        let (doors, job) = (self.doors, &self.settings.job);
-        loop {
-            tokio::select! {
-                biased;
-                () = crate::leadership::stopping(self.settings.leadership.as_ref()) => {
-                    return JobError::HandedOver { job: job.clone() };
-                }
-                () = doors.clock.sleep(run::TICK) => {
-                    if doors.state.cancel_requested(job).await.unwrap_or(false) {
-                        return JobError::Cancelled;
-                    }
-                }
-            }
-        }
     }
 }
 

@@ -26,13 +26,14 @@ pub(crate) struct Collector {
     key: MessageKey,
     repository: Id,
     position: Position,
+    trimmed: Position,
 }
 
 impl Collector {
     /// Reads the reports behind `position`.
     pub(crate) fn new(doors: Doors, job: JobId, key: MessageKey, position: Position) -> Self {
         let repository = doors.repository.id();
-        Self { doors, job, key, repository, position }
+        Self { doors, job, key, repository, position, trimmed: Position::default() }
     }
 
     /// Up to where the reports were read.
@@ -42,7 +43,18 @@ impl Collector {
 
     /// The stream was lost: it is read from its start.
     pub(crate) fn rewind(&mut self) {
-        self.position = Position::default();
+        (self.position, self.trimmed) = (Position::default(), Position::default());
+    }
+
+    /// Drops what was read, where whoever begins the job anew does not need it.
+    pub(crate) async fn trim(&mut self) {
+        if self.position == self.trimmed {
+            return;
+        }
+        match self.doors.state.trim_reports(&self.job, &self.position).await {
+            Ok(()) => self.trimmed = self.position.clone(),
+            Err(error) => tracing::debug!(%error, "the report stream was not trimmed"),
+        }
     }
 
     /// The next reports as events; none after a while without one. Safe to drop while it waits.

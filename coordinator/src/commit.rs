@@ -26,6 +26,7 @@ use repository::locks::RepositoryLock;
 use repository::repository::{FileKind, Repository};
 use repository::storage::Storage;
 
+use crate::backup::BackupDone;
 use crate::error::JobError;
 use crate::parent::Parent;
 use crate::record::{Finished, JobRecord};
@@ -131,14 +132,14 @@ impl Committer {
         self.index_files.load(Ordering::Relaxed)
     }
 
-    /// Commits `tree`; returns the snapshot, read back.
+    /// Commits the tree of `done`, of which only the snapshot is open; returns the snapshot, read back.
     ///
     /// # Errors
     /// What keeps the snapshot from being put; then nothing is visible.
-    pub(crate) async fn commit(&self, tree: Id, counts: &Counts) -> Result<Id, JobError> {
-        let snapshot = self.snapshot(tree, counts);
+    pub(crate) async fn commit(&self, done: BackupDone) -> Result<Id, JobError> {
+        let snapshot = self.snapshot(done.tree, &done.counts);
         let (_, file) = self.repository.seal_file_bytes(&snapshot.encode())?;
-        let finished = Finished { file: file.to_vec(), tree, counts: *counts };
+        let finished = Finished { file: file.to_vec(), done };
         // That of the record, if an earlier coordinator wrote it.
         let finished = self.fence.put(finished.file.len(), || self.record.commit(finished.clone())).await?;
         self.put_snapshot(&finished).await

@@ -7,6 +7,7 @@ use repository::repository::Repository;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::JobError;
+use crate::living::Living;
 use crate::record::{ResultRecord, StartRecord};
 
 /// The names in a job's record, and what they hold.
@@ -76,11 +77,12 @@ pub(crate) struct OldJob {
     pub(crate) checkpoint: Checkpoint,
 }
 
-/// The newest job of which `wanted` says yes, that has a checkpoint and no snapshot.
+/// The newest job of which `wanted` says yes, that has a checkpoint and no snapshot, and that nobody does any more.
 ///
 /// What cannot be read is passed over: resuming saves time and is never needed.
 pub(crate) async fn newest_unfinished(
     repository: &Repository,
+    living: &Living<'_>,
     wanted: impl Fn(&Submission) -> bool,
 ) -> Result<Option<OldJob>, JobError> {
     let names = repository.list_private(JOBS_PREFIX).await?;
@@ -95,12 +97,13 @@ pub(crate) async fn newest_unfinished(
     checkpoints.dedup_by_key(|(job, _)| *job);
     for (job, name) in checkpoints {
         let Ok(job) = JobId::new(job) else { continue };
-        if names.contains(&job_record(&job, Record::Result)) && is_done(repository, &job).await {
+        let has_ended = names.contains(&job_record(&job, Record::Result));
+        if has_ended && is_done(repository, &job).await {
             continue;
         }
         let Ok(Some(submitted)) = repository.get_private(&job_record(&job, Record::Submitted)).await else { continue };
         let Ok(submission) = serde_json::from_slice::<Submission>(&submitted) else { continue };
-        if !wanted(&submission) {
+        if !wanted(&submission) || !(has_ended || living.have_left(&job).await) {
             continue;
         }
         let Ok(Some(checkpoint)) = repository.get_private(name).await else { continue };

@@ -38,7 +38,7 @@ pub(crate) async fn while_leading<T>(
     work: impl Future<Output = T>,
 ) -> T {
     if let Some(leadership) = leadership {
-        let _leading = leadership.lead(job);
+        let _leading = leadership.lead_too(job);
         leadership.beat(doors).await; // before anything of the job is there
         return work.await;
     }

@@ -22,16 +22,16 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::Doors;
-use crate::backup::{BackupDone, Settings, while_locked};
+use crate::backup::{BackupDone, Settings};
 use crate::collect::Collector;
 use crate::error::JobError;
 use crate::job::Progress;
 use crate::metrics::Counted;
 use crate::perform::Performer;
-use crate::publish::open_doors;
+use crate::publish::{close_doors, open_doors};
 use crate::record::{JobRecord, ResultRecord};
 use crate::run::{Runner, Standing};
-use crate::summary::BackupSummary;
+use crate::waiting::while_locked;
 
 /// How a job ended that this coordinator led.
 pub(crate) enum Ended {
@@ -77,7 +77,7 @@ impl Lead<'_> {
         match Self::runner(performer, standing, settings, progress).await {
             Ok(mut runner) => {
                 let ended = runner.run().await;
-                let done = done(&runner, self.record.start().resumed.clone());
+                let done = done(&runner);
                 drop(runner);
                 self.close(ended, done).await
             }
@@ -116,9 +116,7 @@ impl Lead<'_> {
         let error = match ended {
             Ok(snapshot) => {
                 let done = BackupDone { snapshot, ..done };
-                let summary = serde_json::to_value(BackupSummary::bounded(&done)).ok();
-                let outcome = JobOutcome::Done { snapshot };
-                self.end(ResultRecord { outcome, summary, class: None }).await;
+                self.end(ResultRecord::of_backup(&done)).await;
                 self.leave().await;
                 return Ok(Ended::Done(Box::new(done)));
             }
@@ -134,8 +132,17 @@ impl Lead<'_> {
     /// An error of one who does not lead any more is that; one behind a gap of the lock is a gap: whoever prunes then
     /// takes away what workers need.
     async fn see_who_leads(&self, error: JobError) -> JobError {
-        if let Err(fenced @ JobError::Fenced { .. }) = self.record.check_epoch().await {
-            return fenced;
+        match self.record.check_epoch().await {
+            Ok(()) => {}
+            Err(fenced @ JobError::Fenced { .. }) => return fenced,
+            Err(trouble) if self.record.start().embedded => {
+                tracing::debug!(error = trouble.chain(), "nobody else leads an embedded job");
+            }
+            Err(trouble) => {
+                // Another one may lead by now: only who knows that it leads ends the record.
+                tracing::warn!(error = error.chain(), trouble = trouble.chain(), "the job is left to who goes on");
+                return JobError::HandedOver { job: self.job.clone() };
+            }
         }
         match (error, self.lock.still_there().await) {
             (error @ (JobError::Cancelled | JobError::HandedOver { .. }), _) => error,
@@ -156,7 +163,7 @@ impl Lead<'_> {
     }
 
     /// The lock had a gap: nothing is put any more, and the record says who goes on.
-    pub(crate) async fn close_gap(&self, reason: Lost, done: Option<BackupDone>) -> Result<Ended, JobError> {
+    async fn close_gap(&self, reason: Lost, done: Option<BackupDone>) -> Result<Ended, JobError> {
         let wanted = match &self.next {
             Some(next) => JobOutcome::Superseded { by: next.clone() },
             None => JobOutcome::Failed { reason: JobError::LockLost(reason).chain() },
@@ -175,13 +182,12 @@ impl Lead<'_> {
 
     /// Ends the record. The snapshot, if there is one, is safe already.
     async fn end(&self, result: ResultRecord) {
-        let outcome = result.outcome.clone();
         let closing = async {
-            self.record.end(result).await?;
-            if matches!(outcome, JobOutcome::Done { .. }) {
+            self.record.end(result.clone()).await?;
+            if matches!(result.outcome, JobOutcome::Done { .. }) {
                 JobRecord::remove_payloads(&self.doors.repository, &self.job).await?;
                 if let Some(resumed) = &self.record.start().resumed {
-                    JobRecord::close_old(&self.doors.repository, resumed, &outcome).await?;
+                    JobRecord::close_old(&self.doors.repository, resumed, result).await?;
                 }
             }
             Ok::<(), JobError>(())
@@ -193,11 +199,7 @@ impl Lead<'_> {
 
     /// Tells the workers, and releases the lock.
     async fn leave(&self) {
-        if let Err(error) = self.doors.state.close_job(&self.job).await {
-            tracing::debug!(%error, "the job's state was not removed");
-        }
-        // Tasks of it that are still in the queue are dropped.
-        let _ = self.doors.state.request_cancel(&self.job).await;
+        close_doors(self.doors, &self.job).await;
         self.release().await;
     }
 
@@ -209,7 +211,7 @@ impl Lead<'_> {
 }
 
 /// What a job did; its snapshot is filled in where it is known.
-fn done(runner: &Runner<'_>, resumed: Option<JobId>) -> BackupDone {
+pub(crate) fn done(runner: &Runner<'_>) -> BackupDone {
     let performer = &runner.performer;
     BackupDone {
         job: performer.job.clone(),
@@ -224,6 +226,6 @@ fn done(runner: &Runner<'_>, resumed: Option<JobId>) -> BackupDone {
         problems: runner.state.problems(),
         started_at: performer.committer.started_at,
         ended_at: performer.doors.clock.now(),
-        resumed,
+        resumed: performer.committer.record.start().resumed.clone(),
     }
 }

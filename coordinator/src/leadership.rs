@@ -71,8 +71,18 @@ impl Leadership {
         self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The heartbeat names the job until the guard is dropped.
-    pub(crate) fn lead(&self, job: &JobId) -> Leading {
+    /// Begins to lead a job, unless it is led already: nobody begins it twice.
+    pub(crate) fn lead(&self, job: &JobId) -> Option<Leading> {
+        let mut jobs = self.lock();
+        if jobs.led.contains_key(job) {
+            return None;
+        }
+        jobs.led.insert(job.clone(), 1);
+        Some(Leading { leadership: self.clone(), job: job.clone() })
+    }
+
+    /// The heartbeat names the job until the guard is dropped, whoever else here leads it, too.
+    pub(crate) fn lead_too(&self, job: &JobId) -> Leading {
         *self.lock().led.entry(job.clone()).or_default() += 1;
         Leading { leadership: self.clone(), job: job.clone() }
     }
@@ -154,13 +164,16 @@ mod tests {
     fn a_job_is_led_until_the_last_one_lets_go() {
         let leadership = Leadership::new(CoordinatorId::new("c").unwrap(), Vec::new());
         let (job, by) = (JobId::new("j").unwrap(), JobId::new("k").unwrap());
-        let first = leadership.lead(&job);
-        let second = leadership.lead(&job);
+        let first = leadership.lead(&job).unwrap();
+        assert!(leadership.lead(&job).is_none(), "nobody begins it twice");
+        let second = leadership.lead_too(&job);
         leadership.note_successor(&job, &by);
         drop(first);
         assert!(leadership.leads(&job));
+        assert!(leadership.lead(&job).is_none());
         drop(second);
         assert!(!leadership.leads(&job));
+        assert!(leadership.lead(&job).is_some());
         assert_eq!(leadership.successor(&job), Some(by.clone()));
         assert_eq!(leadership.forget_successors(&job), by);
         assert_eq!(leadership.successor(&job), None);

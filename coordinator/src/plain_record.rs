@@ -58,25 +58,31 @@ pub(crate) async fn end(repository: &Repository, job: &JobId, wanted: ResultReco
     put_result(repository, job, result).await
 }
 
-/// Ends a job that nobody leads any more in favour of `next`; returns the job that goes on, if one does.
+/// How a job ended that nobody led any more.
+#[derive(Debug)]
+pub(crate) struct Superseded {
+    /// Its end.
+    pub(crate) result: ResultRecord,
+    /// Nobody had announced the job that goes on.
+    pub(crate) is_first: bool,
+}
+
+/// Ends a job that nobody leads any more as `wanted`, mostly in favour of `next`.
 ///
 /// `next` is noted as submitted before the old one has its result: whoever finds it without a leader begins it.
 pub(crate) async fn supersede(
     repository: &Repository,
     job: &JobId,
+    wanted: JobOutcome,
     next: &Submission,
-) -> Result<Option<JobId>, JobError> {
-    let wanted = JobOutcome::Superseded { by: next.job.clone() };
+) -> Result<Superseded, JobError> {
     let Decision::Ended(decided) = decide(repository, job, Decision::Ended(wanted)).await? else {
         return Err(JobError::Fenced { job: job.clone() });
     };
-    let by = match &decided {
-        JobOutcome::Superseded { by } => {
-            note_submitted(repository, &Submission { job: by.clone(), ..next.clone() }).await?;
-            Some(by.clone())
-        }
-        _ => None,
+    let was_noted = match &decided {
+        JobOutcome::Superseded { by } => note_submitted(repository, &next.as_job(by)).await?,
+        _ => false,
     };
-    put_result(repository, job, ResultRecord::bare(decided)).await?;
-    Ok(by)
+    let result = put_result(repository, job, ResultRecord::bare(decided)).await?;
+    Ok(Superseded { result, is_first: !was_noted })
 }

@@ -101,6 +101,15 @@ pub(crate) async fn open_doors(doors: &Doors, job: &JobId, route: &Route, wait: 
     }
 }
 
+/// Removes the state of a job that has ended.
+pub(crate) async fn close_doors(doors: &Doors, job: &JobId) {
+    if let Err(error) = doors.state.close_job(job).await {
+        tracing::debug!(%error, "the job's state was not removed");
+    }
+    // Tasks of it that are still in the queue are dropped.
+    let _ = doors.state.request_cancel(job).await;
+}
+
 /// Looks whether the job's state was lost; then makes it anew and returns its generation.
 pub(crate) async fn open_again(doors: &Doors, job: &JobId, known: u64) -> Option<u64> {
     match doors.state.generation(job).await {

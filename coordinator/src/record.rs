@@ -11,17 +11,18 @@ use proto::follow::FailureClass;
 use proto::handles::UnixTime;
 use proto::id::{CoordinatorId, Epoch, Id, JobId};
 use proto::job::{JobOutcome, Submission};
-use proto::names::{Record, job_prefix, job_record};
-use proto::report::Counts;
+use proto::names::{Record, job_prefix, job_record, stored};
 use repository::repository::{FileKind, Repository, RepositoryError};
 use repository::storage::StorageErrorKind;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use crate::backup::BackupDone;
 use crate::checkpoint::Checkpoint;
 use crate::error::JobError;
 use crate::job::Settings;
 use crate::parent::Parent;
+use crate::summary::BackupSummary;
 
 /// What `start` says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,7 +56,7 @@ struct EpochRecord {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Decision {
     /// The job has this snapshot.
-    Snapshot(Finished),
+    Snapshot(Box<Finished>),
     /// The job ends without one.
     Ended(JobOutcome),
 }
@@ -65,16 +66,24 @@ pub(crate) enum Decision {
 pub(crate) struct Finished {
     /// The finished bytes of the snapshot file.
     pub(crate) file: Vec<u8>,
-    /// Its tree.
-    pub(crate) tree: Id,
-    /// Figures of the accepted reports.
-    pub(crate) counts: Counts,
+    /// What the job brought about, for whoever has to say so in the end; the snapshot follows from the file.
+    pub(crate) done: BackupDone,
 }
 
 impl Finished {
     /// The name of the snapshot file.
     pub(crate) fn id(&self) -> Id {
         Id::of(&self.file)
+    }
+
+    /// What the job brought about.
+    pub(crate) fn done(&self) -> BackupDone {
+        BackupDone { snapshot: self.id(), ..self.done.clone() }
+    }
+
+    /// How the job ended, once the snapshot is there.
+    fn result(&self) -> ResultRecord {
+        ResultRecord::of_backup(&self.done())
     }
 }
 
@@ -98,6 +107,12 @@ impl ResultRecord {
         Self { outcome, summary: None, class: None }
     }
 
+    /// A snapshot.
+    pub(crate) fn of_backup(done: &BackupDone) -> Self {
+        let summary = serde_json::to_value(BackupSummary::bounded(done)).ok();
+        Self { outcome: JobOutcome::Done { snapshot: done.snapshot }, summary, class: None }
+    }
+
     /// An end without a result.
     pub(crate) fn of_error(error: &JobError) -> Self {
         let outcome = match error {
@@ -106,6 +121,11 @@ impl ResultRecord {
         };
         Self { outcome, summary: None, class: Some(error.class()) }
     }
+}
+
+/// Whether a job has ended, as far as the storage tells.
+pub(crate) async fn has_ended(repository: &Repository, job: &JobId) -> bool {
+    repository.storage().size(&stored(&job_record(job, Record::Result))).await.is_ok()
 }
 
 /// Puts how a job ended; returns what is there.
@@ -269,8 +289,8 @@ impl JobRecord {
         if !self.has_begun().await {
             return Ok(finished);
         }
-        match self.decide(Decision::Snapshot(finished)).await? {
-            Decision::Snapshot(finished) => Ok(finished),
+        match self.decide(Decision::Snapshot(Box::new(finished))).await? {
+            Decision::Snapshot(finished) => Ok(*finished),
             Decision::Ended(outcome) => Err(error_of(&outcome)),
         }
     }
@@ -289,22 +309,20 @@ impl JobRecord {
         if !self.has_begun().await {
             return Ok(Some(wanted.outcome));
         }
-        let outcome = match &wanted.outcome {
-            outcome @ JobOutcome::Done { .. } => outcome.clone(),
+        let result = match &wanted.outcome {
+            JobOutcome::Done { .. } => wanted,
             outcome => match self.decide(Decision::Ended(outcome.clone())).await? {
-                Decision::Ended(decided) => decided,
-                Decision::Snapshot(finished) if self.is_there(&finished.id()).await? => {
-                    JobOutcome::Done { snapshot: finished.id() }
-                }
-                Decision::Snapshot(_) if matches!(outcome, JobOutcome::Superseded { .. }) => outcome.clone(),
+                Decision::Ended(decided) if decided == *outcome => wanted,
+                // What is said of another outcome is not true of this one.
+                Decision::Ended(decided) => ResultRecord::bare(decided),
+                Decision::Snapshot(finished) if self.is_there(&finished.id()).await? => finished.result(),
+                Decision::Snapshot(_) if matches!(outcome, JobOutcome::Superseded { .. }) => wanted,
                 Decision::Snapshot(_) => return Ok(None),
             },
         };
-        if let JobOutcome::Superseded { by } = &outcome {
+        if let JobOutcome::Superseded { by } = &result.outcome {
             self.announce(by).await?;
         }
-        // What is said of another outcome is not true of this one.
-        let result = if outcome == wanted.outcome { wanted } else { ResultRecord::bare(outcome) };
         Ok(Some(put_result(&self.repository, self.job(), result).await?.outcome))
     }
 
@@ -321,7 +339,7 @@ impl JobRecord {
         if self.start.embedded {
             return Ok(());
         }
-        let submission = Submission { job: next.clone(), ..self.submission.clone() };
+        let submission = self.submission.as_job(next);
         note_submitted(&self.repository, &submission).await.map(drop)
     }
 
@@ -342,11 +360,14 @@ impl JobRecord {
     }
 
     /// Notes in the record of an unfinished job that another one did its work, and removes its payloads.
-    pub(crate) async fn close_old(repository: &Repository, job: &JobId, outcome: &JobOutcome) -> Result<(), JobError> {
-        match repository.put_private(&job_record(job, Record::Result), &json(outcome)?).await {
-            Ok(()) | Err(RepositoryError::AlreadyThere { .. }) => Self::remove_payloads(repository, job).await,
-            Err(error) => Err(error.into()),
-        }
+    pub(crate) async fn close_old(repository: &Repository, job: &JobId, result: ResultRecord) -> Result<(), JobError> {
+        // Decided as every end is: whoever led it and wakes up finds that there is nothing left to do.
+        let Decision::Ended(decided) = decide(repository, job, Decision::Ended(result.outcome.clone())).await? else {
+            return Ok(());
+        };
+        let result = if decided == result.outcome { result } else { ResultRecord::bare(decided) };
+        put_result(repository, job, result).await?;
+        Self::remove_payloads(repository, job).await
     }
 
     /// Removes the payloads of a job that ended well.

@@ -17,11 +17,11 @@ mod state;
 mod state_tests;
 
 use std::io::BufRead;
-use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::metrics::JobKind;
 use fleet::queue::Route;
+use futures::FutureExt;
 use proto::auth::MessageKey;
 use proto::handles::UnixTime;
 use proto::id::{Id, JobId};
@@ -48,7 +48,8 @@ use crate::error::JobError;
 use crate::job::Progress;
 use crate::leadership::Leadership;
 use crate::metrics::Counted;
-use crate::publish::open_doors;
+use crate::publish::{close_doors, open_doors};
+use crate::waiting::{ended_elsewhere, take_lock, while_locked_if};
 
 /// How a coordinator runs restore jobs.
 #[derive(Clone, Debug)]
@@ -110,13 +111,11 @@ pub async fn run(
     progress: &watch::Sender<Progress>,
 ) -> Result<RestoreDone, JobError> {
     let started_at = doors.clock.now();
-    let Some(request_for_lock) = settings.lock.clone() else {
-        return Restore { doors, request, settings, started_at }.run(None, progress).await;
-    };
-    let lock =
-        RepositoryLock::take(&doors.repository, request_for_lock, doors.clock.clone(), settings.retry_lock).await?;
-    let lock = Arc::new(lock);
-    let done = Restore { doors, request, settings, started_at }.run(Some(lock.clone()), progress).await;
+    let job = settings.job.clone().unwrap_or_else(|| new_job_id(doors));
+    let restore = Restore { doors, request, settings, job: &job, started_at };
+    let Some(wanted) = settings.lock.clone() else { return restore.run(None, progress).await };
+    let lock = take_lock(doors, wanted, settings.retry_lock, &job, settings.leadership.as_ref()).await?;
+    let done = restore.run(Some(&lock), progress).await;
     if let Err(error) = lock.release().await {
         tracing::warn!(%error, "the lock was not removed");
     }
@@ -127,17 +126,43 @@ struct Restore<'a> {
     doors: &'a Doors,
     request: &'a RestoreRequest,
     settings: &'a Settings,
+    job: &'a JobId,
     started_at: UnixTime,
 }
 
 impl Restore<'_> {
+    /// The lock is kept whatever the job waits for meanwhile.
     async fn run(
         &self,
-        lock: Option<Arc<RepositoryLock>>,
+        lock: Option<&RepositoryLock>,
         progress: &watch::Sender<Progress>,
     ) -> Result<RestoreDone, JobError> {
-        let doors = self.doors;
-        let job = self.settings.job.clone().unwrap_or_else(|| new_job_id(doors));
+        let (doors, job) = (self.doors, self.job);
+        let (tree, mut runner) = while_locked_if(lock, self.prepare().boxed()).await?;
+        let counted = Counted::of(JobKind::Restore, &doors.clock);
+        let span = tracing::error_span!("job", job = %job);
+        let ended = while_locked_if(lock, self.run_prepared(&mut runner, progress).boxed()).instrument(span).await;
+        counted.end_restore(&ended, runner.state.counts());
+        let done = ended.map(|()| RestoreDone {
+            job: job.clone(),
+            snapshot: self.request.snapshot,
+            tree,
+            counts: *runner.state.counts(),
+            problems: runner.state.problems().to_vec(),
+            progress: runner.state.progress(),
+            started_at: self.started_at,
+            ended_at: doors.clock.now(),
+        });
+        drop(runner);
+        // A fleet's job is closed once it has its result: until then the request to cancel it is somebody's wish.
+        if self.settings.leadership.is_none() {
+            close_doors(doors, job).await;
+        }
+        done
+    }
+
+    async fn prepare(&self) -> Result<(Id, Runner), JobError> {
+        let (doors, job) = (self.doors, self.job.clone());
         let listed = doors.repository.list(FileKind::Index).await?;
         let mut index_files: Vec<Id> = listed.into_iter().map(|(id, _)| id).collect();
         index_files.sort_unstable();
@@ -154,28 +179,15 @@ impl Restore<'_> {
         let route = Route::normal(&self.settings.pool);
         let generation = open_doors(doors, &job, &route, self.settings.wait_workers).await?;
         let key = MessageKey::derive(&*doors.repository.master_key().material(), &doors.repository.id());
-        let mut runner = Runner::new(doors.clone(), job.clone(), route, key, facts, state, generation, self.settings);
-        let counted = Counted::of(JobKind::Restore, &doors.clock);
-        let span = tracing::error_span!("job", job = %job);
-        let ended = runner.run(lock, progress).instrument(span).await;
-        counted.end_restore(&ended, runner.state.counts());
-        let done = ended.map(|()| RestoreDone {
-            job: job.clone(),
-            snapshot: self.request.snapshot,
-            tree,
-            counts: *runner.state.counts(),
-            problems: runner.state.problems().to_vec(),
-            progress: runner.state.progress(),
-            started_at: self.started_at,
-            ended_at: doors.clock.now(),
-        });
-        drop(runner);
-        if let Err(error) = doors.state.close_job(&job).await {
-            tracing::debug!(%error, "the job's state was not removed");
+        Ok((tree, Runner::new(doors.clone(), job, route, key, facts, state, generation, self.settings)))
+    }
+
+    async fn run_prepared(&self, runner: &mut Runner, progress: &watch::Sender<Progress>) -> Result<(), JobError> {
+        tokio::select! {
+            biased;
+            ended = runner.run(progress) => ended,
+            error = ended_elsewhere(self.doors, self.job), if self.settings.leadership.is_some() => Err(error),
         }
-        // Tasks of it that are still in the queue are dropped.
-        let _ = doors.state.request_cancel(&job).await;
-        done
     }
 
     /// The tree of the subfolder.

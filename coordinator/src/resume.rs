@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use proto::id::{Id, WorkerId};
-use proto::job::{BackupRequest, ParentChoice, Request, Submission};
+use proto::job::{BackupRequest, Budget, ParentChoice, Request, Submission};
 use proto::report::{Fragment, PackReport};
 use repository::blob_index::BlobIndex;
 use repository::format::index::{IndexedPack, encode_index};
@@ -19,6 +19,26 @@ use crate::commit::Fence;
 use crate::error::JobError;
 use crate::found_record::{OldJob, newest_unfinished};
 use crate::job::{PartialChild, PartialDir};
+use crate::living::Living;
+
+/// Whether two backups would make the same tree of the same data set.
+fn reads_the_same(one: &BackupRequest, other: &BackupRequest) -> bool {
+    let what_is_read = |request: &BackupRequest| BackupRequest {
+        username: String::new(),
+        uid: 0,
+        gid: 0,
+        tags: Vec::new(),
+        time: None,
+        parent: ParentChoice::None,
+        allow_empty: false,
+        budget: Budget::default(),
+        compression: String::new(),
+        pack_size: 0,
+        missing_targets: Vec::new(),
+        ..request.clone()
+    };
+    what_is_read(one) == what_is_read(other)
+}
 
 /// What an earlier job of the same host and paths finished.
 pub(crate) struct Resumed {
@@ -39,11 +59,12 @@ pub(crate) async fn resume(
         return Ok(None);
     }
     let same = |other: &Submission| match &other.request {
-        Request::Backup(other) => other.hostname == request.hostname && other.paths == request.paths,
+        Request::Backup(other) => reads_the_same(other, request),
         Request::Restore(_) | Request::Check(_) => false,
     };
-    let Some(old) = newest_unfinished(&doors.repository, |other| other.job != submission.job && same(other)).await?
-    else {
+    let living = Living::new(doors, &fence.lock);
+    let wanted = |other: &Submission| other.job != submission.job && same(other);
+    let Some(old) = newest_unfinished(&doors.repository, &living, wanted).await? else {
         return Ok(None);
     };
     let partial = old.checkpoint.state.partial_tree();

@@ -17,12 +17,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::assemble::Figures;
-use crate::backup::Settings;
+use crate::backup::{BackupDone, Settings};
 use crate::checkpoint::Checkpoint;
 use crate::collect::Collector;
 use crate::error::JobError;
 use crate::heartbeat::of_pool;
 use crate::job::{Effect, Event, Progress, State};
+use crate::lead::done;
 use crate::leadership::{Leadership, stopping};
 use crate::metrics::JobFigures;
 use crate::perform::{Happened, Performer, blobs_of};
@@ -297,9 +298,9 @@ impl<'a> Runner<'a> {
         let performer = self.performer.clone();
         let performing: BoxFuture<'static, Result<Happened, JobError>> = match effect {
             Effect::Commit { tree } => {
-                let counts = self.counts();
+                let done = BackupDone { tree, ..done(self) };
                 Box::pin(async move {
-                    let snapshot = performer.committer.commit(tree, &counts).await?;
+                    let snapshot = performer.committer.commit(done).await?;
                     Ok(Happened::Events(vec![Event::Committed { snapshot }]))
                 })
             }

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::Doors;
 use crate::abandoned::Abandoned;
-use crate::backup::{self, BackupDone, Settings, backup_request, committer, lock_request, performer, while_locked};
+use crate::backup::{self, BackupDone, Settings, backup_request, check_clock, committer, lock_request, performer};
 use crate::checkpoint::Checkpoint;
 use crate::error::JobError;
 use crate::found_record::FoundRecord;
@@ -36,6 +36,7 @@ use crate::perform::Performer;
 use crate::record::{Decision, Finished, JobRecord, ResultRecord, StartRecord, error_of};
 use crate::run::Standing;
 use crate::session::{Restored, Session};
+use crate::waiting::while_locked;
 
 /// Takes over a backup that nobody leads any more, and brings it to its end.
 ///
@@ -49,6 +50,7 @@ pub async fn take_over(
     progress: &watch::Sender<Progress>,
 ) -> Result<BackupDone, JobError> {
     doors.repository.check_writable()?;
+    check_clock(doors.repository.storage().clock_offset_seconds())?;
     let found = FoundRecord::read(&doors.repository, &abandoned.job).await?;
     if found.has(Record::Result) {
         return Err(JobError::Ended { job: abandoned.job.clone() });
@@ -61,7 +63,7 @@ pub async fn take_over(
     };
     let me = new_coordinator_id(doors);
     let request = backup_request(&submission)?;
-    let takeover = Takeover { doors, submission: &submission, request, settings, next: backup::new_job_id(doors) };
+    let takeover = Takeover { doors, submission: &submission, request, settings, next: submission.successor().job };
     let work = takeover.lead(abandoned, start, me.clone(), progress);
     match while_leading(doors, settings.leadership.as_ref(), &me, &abandoned.job, work.boxed()).await? {
         Ended::Done(done) => Ok(*done),
@@ -70,7 +72,7 @@ pub async fn take_over(
             if let Some(leadership) = &settings.leadership {
                 leadership.note_successor(&abandoned.job, &by);
             }
-            backup::run(doors, &Submission { job: by, ..submission }, settings, progress).await
+            backup::run(doors, &submission.as_job(&by), settings, progress).await
         }
     }
 }
@@ -110,8 +112,8 @@ impl Takeover<'_> {
         let wanted = lock_request(self.settings, &abandoned.job);
         let taken = RepositoryLock::take_over(repository, wanted, self.doors.clock.clone(), &previous).await;
         match taken {
-            Ok(lock) => self.lead_locked(Arc::new(lock), record, checkpoint, progress).await,
-            Err(LockError::Gap { .. }) => self.end_after_gap(&record, checkpoint.as_ref()).await,
+            Ok(lock) => self.lead_locked(Arc::new(lock), record, checkpoint, progress).boxed().await,
+            Err(LockError::Gap { .. }) => self.end_after_gap(&record).await,
             Err(error) => Err(error.into()),
         }
     }
@@ -137,18 +139,20 @@ impl Takeover<'_> {
         };
         match decided {
             Some(Decision::Snapshot(finished)) => {
-                let done = self.done(&record, &finished, checkpoint.as_ref());
+                let done = finished.done();
                 let put = self.put_decided(&lock, record, &finished).await;
                 lead.close(put, done).await
             }
-            Some(Decision::Ended(JobOutcome::Superseded { .. })) => lead.close_gap(Lost::Removed, None).await,
+            Some(Decision::Ended(JobOutcome::Superseded { .. })) => {
+                lead.close_failed(JobError::LockLost(Lost::Removed)).await
+            }
             Some(Decision::Ended(outcome)) => lead.close_failed(error_of(&outcome)).await,
             None => match while_locked(&lock, self.take_up(&lock, record, checkpoint).boxed()).await {
                 Ok(Some(TakenUp { performer, standing })) => {
                     lead.run(performer, standing, self.settings, progress).await
                 }
-                Ok(None) => lead.close_gap(Lost::Removed, None).await,
-                Err(JobError::LockLost(reason)) => lead.close_gap(reason, None).await,
+                Ok(None) => lead.close_failed(JobError::LockLost(Lost::Removed)).await,
+                Err(error @ JobError::LockLost(_)) => lead.close_failed(error).await,
                 Err(error) => leave_to_others(&lock, error).await,
             },
         }
@@ -204,33 +208,12 @@ impl Takeover<'_> {
         Ok((facts, id))
     }
 
-    /// What the record shows of a job that had decided on its snapshot.
-    fn done(&self, record: &JobRecord, finished: &Finished, checkpoint: Option<&Checkpoint>) -> BackupDone {
-        let start = record.start();
-        let state = checkpoint.map(|checkpoint| &checkpoint.state);
-        BackupDone {
-            job: self.submission.job.clone(),
-            snapshot: finished.id(),
-            tree: finished.tree,
-            parent: start.parent.as_ref().map(|parent| parent.id),
-            counts: finished.counts,
-            progress: state.map(State::progress).unwrap_or_default(),
-            packs: state.map_or(0, State::packs_written),
-            group_commits: state.map_or(0, State::group_commits),
-            index_files: checkpoint.map_or(0, |checkpoint| checkpoint.index_files),
-            problems: state.map(|state| state.problems().to_vec()).unwrap_or_default(),
-            started_at: start.started_at,
-            ended_at: self.doors.clock.now(),
-            resumed: start.resumed.clone(),
-        }
-    }
-
     /// Nothing is put. A snapshot that is there already counts; else a new job goes on.
-    async fn end_after_gap(&self, record: &JobRecord, checkpoint: Option<&Checkpoint>) -> Result<Ended, JobError> {
+    async fn end_after_gap(&self, record: &JobRecord) -> Result<Ended, JobError> {
         let decided = record.end(ResultRecord::bare(JobOutcome::Superseded { by: self.next.clone() })).await?;
         match (decided, record.decided().await?) {
             (Some(JobOutcome::Done { .. }), Some(Decision::Snapshot(finished))) => {
-                Ok(Ended::Done(Box::new(self.done(record, &finished, checkpoint))))
+                Ok(Ended::Done(Box::new(finished.done())))
             }
             // Decided here, or by a coordinator that could not begin it any more.
             (Some(JobOutcome::Superseded { by }), _) => Ok(Ended::GoesOn { by, reason: Lost::Removed }),

@@ -41,6 +41,42 @@ impl Submission {
     }
 }
 
+impl Submission {
+    /// The job that goes on in place of this one: whoever decides that it does comes to the same. Of a job that is named
+    /// by the time it was made the next millisecond's, so that it sorts behind it.
+    pub fn successor(&self) -> Self {
+        let digest = Id::of_parts([b"longshore successor v1".as_slice(), self.job.as_str().as_bytes()]).to_string();
+        let text = match millis_of(&self.job) {
+            Some(millis) => {
+                let time = format!("{:012x}", millis.wrapping_add(1) & 0xffff_ffff_ffff);
+                let (variant, node) = (&digest[3..6], &digest[6..18]);
+                format!("{}-{}-7{}-8{variant}-{node}", &time[..8], &time[8..], &digest[..3])
+            }
+            None => format!("next-{}", &digest[..KEY_DIGITS]),
+        };
+        match JobId::new(text) {
+            Ok(job) => self.as_job(&job),
+            Err(_) => unreachable!("letters, dashes and hex digits are the id of a job"),
+        }
+    }
+
+    /// The same under another name, which does not follow from an idempotency key.
+    pub fn as_job(&self, job: &JobId) -> Self {
+        Self { job: job.clone(), idempotency_key: None, ..self.clone() }
+    }
+}
+
+/// The time in a job id that is a UUIDv7, in milliseconds.
+fn millis_of(job: &JobId) -> Option<u64> {
+    let text = job.as_str();
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_uuid = parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && parts[2].starts_with('7');
+    if !is_uuid {
+        return None;
+    }
+    u64::from_str_radix(&[parts[0], parts[1]].concat(), 16).ok()
+}
+
 /// Hex digits of a job id that follows from an idempotency key.
 const KEY_DIGITS: usize = 40;
 
@@ -238,6 +274,35 @@ impl Default for Budget {
     }
 }
 
+/// A task may work on for so long at most before it reports what is left.
+pub const SOFT_DEADLINE_SECONDS_MAX: u64 = 24 * 3600;
+
+impl Budget {
+    /// Whether tasks can keep to it.
+    ///
+    /// # Errors
+    /// Why not, in one sentence.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { changed_entries, entries, bytes, range_bytes, range_threshold_bytes, soft_deadline_seconds } = self;
+        let all = [changed_entries, entries, bytes, range_bytes, range_threshold_bytes];
+        if all.into_iter().any(|part| *part == 0) {
+            return Err("a part of the budget is 0".to_owned());
+        }
+        if *soft_deadline_seconds > SOFT_DEADLINE_SECONDS_MAX {
+            return Err(format!("a soft deadline of {soft_deadline_seconds} s is longer than a day"));
+        }
+        Ok(())
+    }
+
+    /// The length of one byte range of a file of `size` bytes: longer ones where there would be too many.
+    pub fn range_bytes_for(&self, size: u64) -> u64 {
+        self.range_bytes.max(size.div_ceil(RANGES_MAX)).max(1)
+    }
+}
+
+/// A file is read or written in no more ranges than this.
+pub const RANGES_MAX: u64 = 10_000;
+
 /// Write a snapshot's content back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreRequest {
@@ -283,6 +348,9 @@ pub struct RestoreRequest {
     /// The repository is not locked meanwhile.
     #[serde(default)]
     pub no_lock: bool,
+    /// Jobs that were abandoned and are done again as this one; the newest last. Their tasks must not write any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instead_of: Vec<JobId>,
 }
 
 /// Which snapshot, in the words of a user.
@@ -376,6 +444,42 @@ mod tests {
         assert_ne!(job, Submission::job_of_key(&two, "nightly 2026-11-24"));
         assert_ne!(job, Submission::job_of_key(&one, "nightly 2026-11-25"));
         assert!(JobId::new(job.as_str()).is_ok());
+    }
+
+    fn check_of(job: &str) -> Submission {
+        Submission {
+            job: JobId::new(job).unwrap(),
+            repository: Id::of(b"r"),
+            idempotency_key: Some("nightly".to_owned()),
+            pool: default_pool(),
+            submitted_at: UnixTime::default(),
+            request: Request::Check(CheckRequest::default()),
+        }
+    }
+
+    #[test]
+    fn all_come_to_the_same_successor() {
+        let submission = check_of("019ab2c3-ffff-7abc-8def-0123456789ab");
+        let next = submission.successor();
+        assert_eq!(next, submission.successor());
+        assert!(next.job.as_str().starts_with("019ab2c4-0000-7"), "{}", next.job);
+        assert_eq!((next.job.as_str().len(), &next.idempotency_key), (36, &None), "no job follows from its key");
+        assert!(next.job > submission.job && next.successor().job > next.job);
+        for other in ["key-0123", "job", "019ab2c3-ffff-4abc-8def-0123456789ab"] {
+            let (one, two) = (check_of(other).successor(), check_of(other).successor());
+            assert!(one == two && one.job.as_str().starts_with("next-") && one.job != one.successor().job);
+        }
+    }
+
+    #[test]
+    fn budgets_have_bounds() {
+        let day = Budget { soft_deadline_seconds: SOFT_DEADLINE_SECONDS_MAX, ..Budget::default() };
+        assert_eq!(day.check(), Ok(()));
+        assert!(Budget { soft_deadline_seconds: SOFT_DEADLINE_SECONDS_MAX + 1, ..Budget::default() }.check().is_err());
+        assert!(Budget { entries: 0, ..Budget::default() }.check().is_err());
+        let crumbs = Budget { range_bytes: 1, ..Budget::default() };
+        assert_eq!([0, 10_000, 10_001, 1 << 40].map(|size| crumbs.range_bytes_for(size)), [1, 1, 2, 109_951_163]);
+        assert_eq!(Budget::default().range_bytes_for(1 << 40), 1 << 30);
     }
 
     #[test]

@@ -28,6 +28,7 @@
 //! removes it.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,6 +193,21 @@ impl RepositoryLock {
         retry_for: Option<Duration>,
     ) -> Result<Self, LockError> {
         take::Taker::new(LockFiles::of(repository), request, clock).take(retry_for).await
+    }
+
+    /// The same, until `give_up` ends while it waits for the next attempt: then nothing is left behind, and what
+    /// `give_up` said is returned.
+    ///
+    /// # Errors
+    /// As of [`RepositoryLock::take`].
+    pub async fn take_unless<T>(
+        repository: &Repository,
+        request: LockRequest,
+        clock: Arc<dyn Clock>,
+        retry_for: Option<Duration>,
+        give_up: impl Future<Output = T>,
+    ) -> Result<Result<Self, T>, LockError> {
+        take::Taker::new(LockFiles::of(repository), request, clock).take_unless(retry_for, give_up).await
     }
 
     /// Takes over the lock of a job whose coordinator fell silent: writes an own one and then sees

@@ -37,7 +37,7 @@ use repository::blob_index::BlobIndex;
 use sources::restore_target::{RestoreErrorKind, RestoreTarget};
 use tokio::sync::{Mutex, Semaphore};
 
-use self::marker::Marker;
+use self::marker::{Marker, remove_markers};
 use self::selection::Selection;
 pub use self::targets::{HostTargets, RootTargets, Targets};
 use self::tools::{Halt, Site, Tools, chain};
@@ -107,7 +107,11 @@ impl Restores {
         let marker = match &restore.facts.marker {
             _ if tools.request().dry_run || matches!(work, RestoreWork::Close) => None,
             Some(name) => Some(Marker::find(&tools, name, task.stage).await?),
-            None => Some(Marker::make(&tools, &task.job, task.stage).await?),
+            None => {
+                // Whose marker is gone does not go on: a job that was done before must not write beside this one.
+                remove_markers(&tools, &restore.facts.request.instead_of).await?;
+                Some(Marker::make(&tools, &task.job, task.stage).await?)
+            }
         };
         let at_work = AtWork { shared, task, tools: tools.clone(), marker };
         let mut restored = at_work.perform(work).await?;

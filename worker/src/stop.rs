@@ -43,7 +43,7 @@ pub(crate) struct Stop {
 
 impl Stop {
     pub(crate) fn new(drain: Drain, clock: Arc<dyn Clock>, soft_deadline: Duration) -> Self {
-        let deadline = clock.monotonic() + soft_deadline;
+        let deadline = clock.monotonic().saturating_add(soft_deadline); // whatever it is told
         Self { drain, clock, deadline }
     }
 

@@ -25,7 +25,7 @@ use crate::perform::decode_long_report;
 use crate::publish::{Publisher, open_again};
 
 /// How often the registry of workers is read.
-pub(super) const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_secs(1);
 
 /// A check whose structure is known.
 pub(super) struct Runner<'a> {
@@ -162,6 +162,7 @@ impl<'a> Runner<'a> {
     }
 
     async fn tick(&mut self, structure: &Structure) -> Result<(), JobError> {
+        self.collector.trim().await;
         if let Some(generation) = open_again(self.doors, self.job, self.generation).await {
             self.generation = generation;
             self.collector.rewind();

@@ -79,6 +79,9 @@ pub(super) fn judge(body: &[u8], repository: &Id) -> Result<Submission, Refusal>
     {
         request.targets = TargetNode::of_paths(&request.paths);
     }
+    if let Request::Restore(request) = &mut submission.request {
+        request.instead_of.clear(); // said by coordinators only, in the record
+    }
     match check(&submission) {
         Ok(()) => {}
         Err(why) => return Err(Refusal::of(submission, "malformed", why)),
@@ -132,7 +135,7 @@ fn check_backup(request: &BackupRequest) -> Result<(), String> {
     demand(compression.parse::<Compression>().is_ok(), || format!("compression {compression:?} is not known"))?;
     let size = request.pack_size;
     demand((1..=PACK_SIZE_MAX).contains(&size), || format!("packs cannot have {size} bytes"))?;
-    check_budget(&request.budget)
+    request.budget.check()
 }
 
 fn check_targets(targets: &[TargetNode], depth_left: usize) -> Result<(), String> {
@@ -153,19 +156,12 @@ fn check_targets(targets: &[TargetNode], depth_left: usize) -> Result<(), String
     Ok(())
 }
 
-fn check_budget(budget: &Budget) -> Result<(), String> {
-    let Budget { changed_entries, entries, bytes, range_bytes, range_threshold_bytes, soft_deadline_seconds: _ } =
-        budget;
-    let all = [changed_entries, entries, bytes, range_bytes, range_threshold_bytes];
-    demand(all.into_iter().all(|part| *part > 0), || "a part of the budget is 0".to_owned())
-}
-
 fn check_restore(request: &RestoreRequest) -> Result<(), String> {
     let target = &request.target;
     demand(is_place(target), || format!("{target} is not an absolute path below the root"))?;
     let mut names = request.path.0.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
     demand(names.all(paths::is_entry_name), || format!("{} is not a path in a snapshot", request.path))?;
-    request.budget.as_ref().map_or(Ok(()), check_budget)
+    request.budget.as_ref().map_or(Ok(()), Budget::check)
 }
 
 fn check_check(request: &CheckRequest) -> Result<(), String> {
@@ -257,6 +253,7 @@ mod tests {
             ("pack_size", json!(0)),
             ("pack_size", json!(1_u64 << 40)),
             ("budget", json!({"entries": 0})),
+            ("budget", json!({"soft_deadline_seconds": u64::MAX})),
         ] {
             let refusal = with(field, value.clone()).unwrap_err();
             assert_eq!(refusal.reason, "malformed", "{field} {value}");

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use proto::follow::JobDocument;
-use proto::id::Id;
-use proto::job::{JobOutcome, Request, RestoreRequest, Submission};
+use proto::id::{Id, JobId};
+use proto::job::{JobOutcome, Request, Submission};
 use proto::names::Record;
 use tokio::sync::mpsc;
 
@@ -13,11 +13,13 @@ use super::Desk;
 use super::document::of_result;
 use super::work::Assignment;
 use crate::abandoned::{Abandoned, Watch};
-use crate::backup::new_job_id;
 use crate::error::JobError;
 use crate::found_record::FoundRecord;
-use crate::plain_record::{started, supersede};
-use crate::record::ResultRecord;
+use crate::plain_record::{Superseded, started, supersede};
+use crate::publish::close_doors;
+
+/// So many jobs are remembered whose tasks a restore that is begun anew keeps out.
+const INSTEAD_OF_MAX: usize = 32;
 
 /// How often it looks for such jobs.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -51,7 +53,7 @@ impl Desk {
     /// What is to be done about an abandoned job; nothing if it has ended meanwhile.
     pub(super) async fn assign_abandoned(&self, abandoned: &Abandoned) -> Result<Option<Assignment>, JobError> {
         let (repository, job) = (&self.doors.repository, &abandoned.job);
-        let leading = self.leadership.lead(job);
+        let Some(leading) = self.leadership.lead(job) else { return Ok(None) };
         self.leadership.beat(&self.doors).await;
         let found = FoundRecord::read(repository, job).await?;
         if found.has(Record::Result) {
@@ -73,29 +75,39 @@ impl Desk {
     async fn begin_anew(&self, submission: &Submission) -> Result<Option<Assignment>, JobError> {
         let (repository, job) = (&self.doors.repository, &submission.job);
         let snapshot = started(repository, job).await?.and_then(|start| start.snapshot);
-        let request = of_snapshot(&submission.request, snapshot);
-        let next = Submission { job: new_job_id(&self.doors), request, ..submission.clone() };
-        let leading = self.leadership.lead(&next.job);
+        let next = Submission { request: again(&submission.request, job, snapshot), ..submission.successor() };
+        let Some(leading) = self.leadership.lead(&next.job) else { return Ok(None) };
         self.leadership.beat(&self.doors).await;
-        let Some(by) = supersede(repository, job, &next).await? else { return Ok(None) };
+        // Asked here, as nobody asks for the new one. Until the job has ended only who wants that sets it.
+        let wanted = match self.doors.state.cancel_requested(job).await? {
+            true => JobOutcome::Cancelled,
+            false => JobOutcome::Superseded { by: next.job.clone() },
+        };
+        let Superseded { result, is_first } = supersede(repository, job, wanted, &next).await?;
+        let by = match &result.outcome {
+            JobOutcome::Superseded { by } => Some(by.clone()),
+            _ => None,
+        };
         // What still runs of the old one stops.
-        let _ = self.doors.state.request_cancel(job).await;
-        let document = JobDocument::queued(submission, self.doors.clock.now());
-        self.put_document(&of_result(document, ResultRecord::bare(JobOutcome::Superseded { by: by.clone() }))).await;
-        if by != next.job {
-            return Ok(None); // another coordinator decided first, and begins it
+        close_doors(&self.doors, job).await;
+        self.put_document(&of_result(JobDocument::queued(submission, self.doors.clock.now()), result)).await;
+        if by.as_ref() != Some(&next.job) || !is_first {
+            return Ok(None); // it ended, or another coordinator begins the new one
         }
-        self.note_job(&by).await;
+        self.note_job(&next.job).await;
         Ok(Some(Assignment { is_again: true, ..Assignment::new(next, leading) }))
     }
 }
 
-/// The same request for exactly the snapshot that was chosen when it was begun first.
-fn of_snapshot(request: &Request, snapshot: Option<Id>) -> Request {
-    match (request, snapshot) {
-        (Request::Restore(restore), Some(snapshot)) => {
-            Request::Restore(Box::new(RestoreRequest { snapshot, choice: None, ..(**restore).clone() }))
-        }
-        (request, _) => request.clone(),
+/// The same request once more, for exactly the snapshot that was chosen when `job` began it.
+fn again(request: &Request, job: &JobId, snapshot: Option<Id>) -> Request {
+    let Request::Restore(restore) = request else { return request.clone() };
+    let mut restore = restore.clone();
+    if let Some(snapshot) = snapshot {
+        (restore.snapshot, restore.choice) = (snapshot, None);
     }
+    restore.instead_of.push(job.clone());
+    let too_many = restore.instead_of.len().saturating_sub(INSTEAD_OF_MAX);
+    restore.instead_of.drain(..too_many);
+    Request::Restore(restore)
 }

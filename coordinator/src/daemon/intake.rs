@@ -164,7 +164,7 @@ impl Desk {
             let why = format!("nobody knows a pool {}", submission.pool);
             return Ok(Verdict::Refused(Refusal::of(submission, "pool", why)));
         }
-        let leading = self.leadership.lead(&submission.job);
+        let Some(leading) = self.leadership.lead(&submission.job) else { return Ok(Verdict::Attached) };
         self.leadership.beat(&self.doors).await;
         if note_submitted(repository, &submission).await? {
             return Ok(Verdict::Attached); // another coordinator was first, or our own answer was lost

@@ -6,36 +6,46 @@
 
 use std::convert::Infallible;
 
-use fleet::queue::{Delivery, Inbox};
+use fleet::queue::{Consumer, Delivery, Inbox, NOTICES_AHEAD};
 use fleet::state::StateError;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use proto::envelope::Envelope;
 use proto::id::JobId;
-use proto::names::{Record, job_record, stored};
 use proto::report::DeadReport;
 use proto::task::Task;
 
 use super::{ASK_AGAIN_AFTER, Desk};
 use crate::error::JobError;
 use crate::publish::pass_on;
+use crate::record::has_ended;
 
 impl Desk {
     pub(super) async fn read_notices(&self) -> Infallible {
         let clock = &self.doors.clock;
         loop {
             match self.doors.queue.consume(&Inbox::Notices).await {
-                Ok(mut notices) => loop {
-                    match notices.next().await {
-                        Ok(Some(notice)) => self.take_notice(notice).await,
-                        Ok(None) => break,
-                        Err(error) => {
-                            tracing::warn!(%error, "the stream of notices broke");
-                            break;
-                        }
-                    }
-                },
+                Ok(mut notices) => self.take_notices(&mut *notices).await,
                 Err(error) => tracing::warn!(%error, "no notices can be had"),
             }
             clock.sleep(ASK_AGAIN_AFTER).await;
+        }
+    }
+
+    /// Takes notices until their stream ends. One whose job takes no reports now does not hold up those of others; what
+    /// is not acknowledged by then comes again.
+    async fn take_notices(&self, notices: &mut dyn Consumer) {
+        let mut taking = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(()) = taking.next(), if !taking.is_empty() => {}
+                next = notices.next(), if taking.len() < usize::from(NOTICES_AHEAD) => match next {
+                    Ok(Some(notice)) => taking.push(self.take_notice(notice)),
+                    Ok(None) => return,
+                    Err(error) => return tracing::warn!(%error, "the stream of notices broke"),
+                },
+            }
         }
     }
 
@@ -59,7 +69,7 @@ impl Desk {
 
     /// Whether the job has it, or needs it no more.
     async fn pass_on(&self, job: &JobId, dead: DeadReport) -> bool {
-        while self.leadership.leads(job) || !self.has_ended(job).await {
+        while self.leadership.leads(job) || !has_ended(&self.doors.repository, job).await {
             match pass_on(&self.doors, &self.key, job, dead.clone()).await {
                 Ok(()) => return true,
                 Err(JobError::State(
@@ -72,11 +82,5 @@ impl Desk {
             }
         }
         true
-    }
-
-    /// Whether the job's record says so.
-    pub(super) async fn has_ended(&self, job: &JobId) -> bool {
-        let name = stored(&job_record(job, Record::Result));
-        self.doors.repository.storage().size(&name).await.is_ok()
     }
 }

@@ -8,7 +8,6 @@ use futures::FutureExt;
 use proto::follow::JobPhase;
 use proto::id::JobId;
 use proto::job::{CheckRequest, JobOutcome, Request, RestoreRequest, Submission};
-use proto::names::{Record, job_record, stored};
 use repository::locks::{LockRequest, remove_ended_locks};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
@@ -21,14 +20,14 @@ use crate::found_record::FoundRecord;
 use crate::heartbeat::{HEARTBEAT_EVERY, new_coordinator_id};
 use crate::leadership::Leading;
 use crate::plain_record::{self, PlainStart};
-use crate::record::{JobRecord, ResultRecord};
-use crate::summary::{BackupSummary, CheckSummary, RestoreSummary};
+use crate::publish::close_doors;
+use crate::record::{JobRecord, ResultRecord, has_ended};
+use crate::summary::{CheckSummary, RestoreSummary};
+use crate::waiting::called_off;
 use crate::{backup, check, choose, restore, takeover};
 
 /// A job whose takeover failed so often here fails: whoever tries again would fail as well.
 const TAKEOVERS_MAX: u32 = 5;
-/// How often a job that waits for its turn looks whether it was cancelled.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Tasks of a restore that is begun again have been heard of, or have seen that their job has ended.
 const SETTLED_AFTER: Duration = HEARTBEAT_EVERY.saturating_mul(2);
 /// How long a submission that is handed over may take to be published.
@@ -75,10 +74,14 @@ pub(super) async fn run(desk: Arc<Desk>, assignment: Assignment) {
         let superseded = ResultRecord::bare(JobOutcome::Superseded { by: last.clone() });
         desk.put_last_document(&of_result(board.document(job.clone(), JobPhase::Superseded), superseded)).await;
     }
-    let submission = Submission { job: last, ..submission.clone() };
+    let is_plain = !matches!(submission.request, Request::Backup(_));
+    let submission = if last == submission.job { submission.clone() } else { submission.as_job(&last) };
     match ended {
         Ok(result) => {
             desk.forget_failures(&submission.job);
+            if is_plain {
+                close_doors(&desk.doors, &submission.job).await;
+            }
             desk.put_last_document(&of_result(board.document(submission.job.clone(), JobPhase::Done), result)).await;
         }
         Err(JobError::HandedOver { .. }) => {
@@ -86,7 +89,11 @@ pub(super) async fn run(desk: Arc<Desk>, assignment: Assignment) {
             desk.hand_over(&submission, leading).await;
         }
         Err(error) => {
-            if let Some(result) = desk.settle(&submission.job, &error, inherited.is_some()).await {
+            let settled = desk.settle(&submission.job, &error, inherited.is_some()).await;
+            if is_plain && settled.is_some() {
+                close_doors(&desk.doors, &submission.job).await;
+            }
+            if let Some(result) = settled {
                 desk.put_last_document(&of_result(board.document(submission.job.clone(), JobPhase::Failed), result))
                     .await;
             }
@@ -109,7 +116,7 @@ impl Job<'_> {
         let desk = self.desk;
         let _place = tokio::select! {
             biased;
-            error = self.called_off() => return Err(error),
+            error = called_off(&desk.doors, &self.submission.job, Some(&desk.leadership)) => return Err(error),
             place = desk.places.acquire() => place,
         };
         self.board.begin();
@@ -122,22 +129,6 @@ impl Job<'_> {
             Err(error) => tracing::info!(job = %self.submission.job, error = error.chain(), "ended without a result"),
         }
         ended
-    }
-
-    /// Waits until the job is cancelled before its turn, or this coordinator stops.
-    async fn called_off(&self) -> JobError {
-        let (desk, job) = (self.desk, &self.submission.job);
-        loop {
-            tokio::select! {
-                biased;
-                () = desk.leadership.stopping() => return JobError::HandedOver { job: job.clone() },
-                () = desk.doors.clock.sleep(LOOK_EVERY) => {
-                    if desk.doors.state.cancel_requested(job).await.unwrap_or(false) {
-                        return JobError::Cancelled;
-                    }
-                }
-            }
-        }
     }
 
     async fn perform(&self) -> Result<ResultRecord, JobError> {
@@ -166,7 +157,7 @@ impl Job<'_> {
             Some(abandoned) => takeover::take_over(doors, abandoned, &settings, progress).await?,
             None => backup::run(doors, self.submission, &settings, progress).await?,
         };
-        result(JobOutcome::Done { snapshot: done.snapshot }, &BackupSummary::bounded(&done))
+        Ok(ResultRecord::of_backup(&done))
     }
 
     async fn restore(&self, request: &RestoreRequest) -> Result<ResultRecord, JobError> {
@@ -241,7 +232,9 @@ impl Desk {
                 return Ok(Some(result));
             }
             let is_others = matches!(error, JobError::Fenced { .. } | JobError::Ended { .. });
-            if is_others || (was_inherited && self.may_try_again(job)) {
+            // The clock of another coordinator may be right.
+            let is_elsewhere = was_inherited && matches!(error, JobError::ClockOff { .. });
+            if is_others || is_elsewhere || (was_inherited && self.may_try_again(job)) {
                 return Ok(None);
             }
             plain_record::end(repository, job, ResultRecord::of_error(error)).await.map(Some)
@@ -290,11 +283,11 @@ impl Desk {
     /// Removes the locks of jobs that have ended.
     async fn remove_ended_locks(&self) {
         let repository = &self.doors.repository;
-        let has_ended = |job: String| async move {
+        let ended = |job: String| async move {
             let Ok(job) = JobId::new(job) else { return false };
-            repository.storage().size(&stored(&job_record(&job, Record::Result))).await.is_ok()
+            has_ended(repository, &job).await
         };
-        match remove_ended_locks(repository, has_ended).await {
+        match remove_ended_locks(repository, ended).await {
             Ok(removed) if removed.is_empty() => {}
             Ok(removed) => tracing::info!(locks = removed.len(), "removed locks of jobs that have ended"),
             Err(error) => tracing::debug!(%error, "locks of jobs that have ended cannot be removed"),

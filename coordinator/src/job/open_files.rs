@@ -64,7 +64,8 @@ impl File {
 impl State {
     pub(super) fn place_file(&mut self, dir: DirKey, open: OpenFile, origin: &Origin<'_>) {
         let key = self.new_key();
-        let ranges = cut_ranges(open.done_to, open.identity.size, self.settings.budget.range_bytes);
+        let size = open.identity.size;
+        let ranges = cut_ranges(open.done_to, size, self.settings.budget.range_bytes_for(size));
         let file = File {
             dir,
             name: open.name.clone(),

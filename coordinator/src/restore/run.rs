@@ -1,7 +1,6 @@
 //! Runs one restore: waits for one thing to happen, lets the pure code decide, does what it wants.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::objects::ObjectsExt;
@@ -13,7 +12,6 @@ use proto::id::{Id, JobId};
 use proto::report::{DeadReport, Outcome, Payload, ResultReport};
 use proto::restore::{RestoreFacts, RestoreWork, decode_list};
 use proto::task::{Task, Work};
-use repository::locks::RepositoryLock;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
@@ -30,6 +28,7 @@ use crate::leadership::{Leadership, stopping};
 use crate::metrics::JobFigures;
 use crate::perform::decode_long_report;
 use crate::publish::{Publisher, open_again, pass_on};
+use crate::waiting::left;
 
 /// How often the registry of workers is read.
 const TICK: Duration = Duration::from_secs(1);
@@ -91,17 +90,7 @@ impl Runner {
     ///
     /// # Errors
     /// Why it ended early.
-    pub(super) async fn run(
-        &mut self,
-        lock: Option<Arc<RepositoryLock>>,
-        progress: &watch::Sender<Progress>,
-    ) -> Result<(), JobError> {
-        let mut lost = Box::pin(async move {
-            match lock {
-                Some(lock) => lock.keep().await,
-                None => std::future::pending().await,
-            }
-        });
+    pub(super) async fn run(&mut self, progress: &watch::Sender<Progress>) -> Result<(), JobError> {
         self.store_facts().await?;
         self.see_workers().await?;
         self.apply(Event::Started).await?;
@@ -117,14 +106,14 @@ impl Runner {
             }
             tokio::select! {
                 biased;
-                lost = &mut lost => return Err(JobError::LockLost(lost)),
-                () = stopping(leadership.as_ref()) => return Err(JobError::HandedOver { job: self.job.clone() }),
-                events = self.collector.next() => self.take(events?).await?,
-                notice = next_notice(&mut notices) => self.take_notice(notice).await?,
+                () = stopping(leadership.as_ref()) => return Err(left(&self.doors, &self.job).await),
+                // Before the reports, of which there may always be more.
                 () = &mut tick => {
                     self.tick().await?;
                     tick = clock.sleep(TICK);
                 }
+                events = self.collector.next() => self.take(events?).await?,
+                notice = next_notice(&mut notices) => self.take_notice(notice).await?,
             }
             self.shown.show(&self.state.progress());
             progress.send_replace(self.state.progress());
@@ -218,6 +207,7 @@ impl Runner {
     }
 
     async fn tick(&mut self) -> Result<(), JobError> {
+        self.collector.trim().await;
         if self.doors.state.cancel_requested(&self.job).await.unwrap_or(false) {
             self.apply(Event::CancelRequested).await?;
         }

@@ -9,7 +9,9 @@ use proto::envelope::MESSAGE_BYTES_MAX;
 use proto::handles::Clock;
 use tokio::sync::Notify;
 
-use super::{Address, Consumer, DELIVERIES_MAX, Delivery, Inbox, Message, QueueError, Receipt, Route, TaskQueue};
+use super::{
+    Address, Consumer, DELIVERIES_MAX, Delivery, Inbox, Message, NOTICES_AHEAD, QueueError, Receipt, Route, TaskQueue,
+};
 
 /// Queues in memory. Clones share them.
 #[derive(Clone)]
@@ -159,7 +161,7 @@ impl TaskQueue for LocalQueue {
         if !self.shared.lock().waiting.contains_key(inbox) {
             return Err(QueueError::Unroutable { address: inbox.address() });
         }
-        Ok(Box::new(LocalConsumer { shared: self.shared.clone(), inbox: inbox.clone(), held: None }))
+        Ok(Box::new(LocalConsumer { shared: self.shared.clone(), inbox: inbox.clone(), held: Vec::new() }))
     }
 
     async fn waiting(&self, inbox: &Inbox) -> Result<u64, QueueError> {
@@ -198,14 +200,16 @@ impl Held {
 struct LocalConsumer {
     shared: Arc<Shared>,
     inbox: Inbox,
-    /// What it delivered last.
-    held: Option<Arc<Held>>,
+    /// What it delivered and nobody settled.
+    held: Vec<Arc<Held>>,
 }
 
 impl LocalConsumer {
-    /// One at a time.
-    fn may_take(&self) -> bool {
-        self.held.as_ref().is_none_or(|held| held.is_settled())
+    /// One at a time, or a few notices.
+    fn may_take(&mut self) -> bool {
+        self.held.retain(|held| !held.is_settled());
+        let ahead = if self.inbox == Inbox::Notices { usize::from(NOTICES_AHEAD) } else { 1 };
+        self.held.len() < ahead
     }
 
     fn take(&mut self) -> Result<Option<Delivery>, QueueError> {
@@ -215,16 +219,14 @@ impl LocalConsumer {
             inbox: self.inbox.clone(),
             unsettled: Mutex::new(Some((message.clone(), delivered_before + 1))),
         });
-        self.held = Some(held.clone());
+        self.held.push(held.clone());
         Ok(Some(Delivery { message, delivered_before, published_at: None, receipt: Box::new(LocalReceipt(held)) }))
     }
 }
 
 impl Drop for LocalConsumer {
     fn drop(&mut self) {
-        if let Some(held) = &self.held {
-            held.give_back();
-        }
+        self.held.iter().for_each(|held| held.give_back());
     }
 }
 

@@ -158,6 +158,9 @@ pub trait Receipt: Send + Sync + std::fmt::Debug {
     }
 }
 
+/// Notices that one consumer may have without acknowledging them; of everything else it has one.
+pub const NOTICES_AHEAD: u16 = 64;
+
 /// What went wrong, by what a caller would do about it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum QueueError {

@@ -1,6 +1,7 @@
 //! Takes a lock: look, write, wait, look again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +36,20 @@ impl Taker {
     }
 
     /// Attempts until it works or `retry_for` is over; the last attempt is made then.
-    pub(super) async fn take(mut self, retry_for: Option<Duration>) -> Result<RepositoryLock, LockError> {
+    pub(super) async fn take(self, retry_for: Option<Duration>) -> Result<RepositoryLock, LockError> {
+        match self.take_unless(retry_for, std::future::pending::<std::convert::Infallible>()).await? {
+            Ok(lock) => Ok(lock),
+            Err(never) => match never {},
+        }
+    }
+
+    /// The same, until `give_up` ends between two attempts.
+    pub(super) async fn take_unless<T>(
+        mut self,
+        retry_for: Option<Duration>,
+        give_up: impl Future<Output = T>,
+    ) -> Result<Result<RepositoryLock, T>, LockError> {
+        let mut give_up = std::pin::pin!(give_up);
         let start = self.clock.monotonic();
         let mut pause = RETRY_PAUSE_FIRST;
         loop {
@@ -43,7 +57,7 @@ impl Taker {
             let locked = match self.attempt().await {
                 Ok(taken) => {
                     self.ours.remove(&taken.0);
-                    return Ok(RepositoryLock::new(self.files, self.request, self.clock, taken, self.ours));
+                    return Ok(Ok(RepositoryLock::new(self.files, self.request, self.clock, taken, self.ours)));
                 }
                 Err(error @ LockError::Locked(_)) => error,
                 Err(error) => return Err(error),
@@ -53,7 +67,11 @@ impl Taker {
                 return Err(locked);
             }
             tracing::info!(error = &locked as &dyn std::error::Error, ?left, "waiting for the lock");
-            self.clock.sleep(self.jittered(pause).min(left)).await;
+            tokio::select! {
+                biased;
+                given_up = &mut give_up => return Ok(Err(given_up)),
+                () = self.clock.sleep(self.jittered(pause).min(left)) => {}
+            }
             pause = (pause * 2).min(RETRY_PAUSE_MAX);
         }
     }

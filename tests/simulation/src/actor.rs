@@ -30,6 +30,8 @@ struct State {
     stopped_until: Duration,
     /// What befalls it just before a call that begins like the last of these, once it made the others in this order.
     trap: Option<(VecDeque<String>, Trap)>,
+    /// Calls that begin like this are denied.
+    blind_to: Option<String>,
     dead: bool,
 }
 
@@ -92,6 +94,16 @@ impl Actor {
     /// `kill -9` just before the last of these calls, once it made the others in this order.
     pub fn kill_in(&self, calls: &[&str]) {
         self.state().trap = Some((calls.iter().map(|call| (*call).to_owned()).collect(), Trap::Kill));
+    }
+
+    /// Reading calls that begin like this, such as `List longshore/jobs/`, are denied from now on.
+    pub fn blind_to(&self, call: &str) {
+        self.state().blind_to = Some(call.to_owned());
+    }
+
+    /// Whether this call fails.
+    pub fn is_blind_to(&self, call: &str) -> bool {
+        self.state().blind_to.as_ref().is_some_and(|blind_to| call.starts_with(blind_to.as_str()))
     }
 
     /// It is about to make this call.

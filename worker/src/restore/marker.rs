@@ -97,10 +97,23 @@ impl Marker {
     }
 }
 
-/// Removes every marker of the job.
-pub(super) fn remove_markers(target: &dyn RestoreTarget, job: &JobId) -> Result<(), RestoreError> {
-    let of_job = format!("{RESTORE_MARKER_PREFIX}{job}-");
-    for name in target.list(b"")?.iter().filter(|name| name.starts_with(of_job.as_bytes())) {
+/// Removes every marker of these jobs.
+pub(super) async fn remove_markers(tools: &Arc<Tools>, jobs: &[JobId]) -> Result<(), Halt> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let (at_work, jobs) = (tools.clone(), jobs.to_vec());
+    let remove = move || at_work.target().map_or(Ok(()), |target| remove_markers_of(target, &jobs));
+    match tools.site.cpu.read(remove).await? {
+        Ok(()) => Ok(()),
+        Err(error) => Err(Halt::Job(format!("the marker stays in the target: {}", chain(&error)))),
+    }
+}
+
+fn remove_markers_of(target: &dyn RestoreTarget, jobs: &[JobId]) -> Result<(), RestoreError> {
+    let of_jobs: Vec<String> = jobs.iter().map(|job| format!("{RESTORE_MARKER_PREFIX}{job}-")).collect();
+    let is_of_them = |name: &[u8]| of_jobs.iter().any(|prefix| name.starts_with(prefix.as_bytes()));
+    for name in target.list(b"")?.iter().filter(|name| is_of_them(name)) {
         target.remove_tree(name, &mut |_| {})?;
     }
     Ok(())

@@ -23,7 +23,7 @@ use super::content::restore_window;
 use super::file::{FileJob, Frame};
 use super::marker::remove_markers;
 use super::others::{finish_in_order, make_link};
-use super::tools::{Directory, Halt, Tools, chain, parent, wanted_metadata};
+use super::tools::{Directory, Halt, Tools, parent, wanted_metadata};
 use super::walk::{Leaf, Rest, Step, Walker, decode};
 use super::window::{Limits, Link, Links, Window, Windows, pieces_of};
 use crate::error::WorkerError;
@@ -71,7 +71,7 @@ impl AtWork<'_> {
                 path: named.path,
                 node: named.node,
                 content: objects.payload(&self.task.job, content).await?,
-                ranges: self.ranges(&file, scope.budget.range_bytes),
+                ranges: self.ranges(&file, scope.budget.range_bytes_for(file.size)),
                 was_there,
             });
         }
@@ -153,12 +153,10 @@ impl AtWork<'_> {
     }
 
     async fn close(&self) -> Result<Restored, Halt> {
-        let (tools, job) = (self.tools.clone(), self.task.job.clone());
-        let close = move || tools.target().map_or(Ok(()), |target| remove_markers(target, &job));
-        match self.tools.site.cpu.read(close).await? {
-            Ok(()) => Ok(Restored::default()),
-            Err(error) => Err(Halt::Job(format!("the marker stays in the target: {}", chain(&error)))),
-        }
+        let mut jobs = self.tools.request().instead_of.clone();
+        jobs.push(self.task.job.clone());
+        remove_markers(&self.tools, &jobs).await?;
+        Ok(Restored::default())
     }
 
     /// Restores window by window.

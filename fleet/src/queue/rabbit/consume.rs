@@ -21,7 +21,7 @@ use super::topology::queue_of;
 use super::trouble::Trouble;
 use super::wire;
 use crate::limit::within;
-use crate::queue::{Address, Consumer, Delivery, Inbox, QueueError, Receipt};
+use crate::queue::{Address, Consumer, Delivery, Inbox, NOTICES_AHEAD, QueueError, Receipt};
 
 /// An acknowledgement is on its way by then, or nobody knows.
 const ACK_LIMIT: Duration = Duration::from_secs(10);
@@ -42,7 +42,8 @@ impl RabbitConsumer {
     /// Begins to consume on a channel of its own.
     pub(super) async fn open(live: &Live, inbox: &Inbox, place: String) -> Result<Self, Trouble> {
         let channel = live.connection.create_channel().await?;
-        channel.basic_qos(1, BasicQosOptions::default()).await?;
+        let ahead = if *inbox == Inbox::Notices { NOTICES_AHEAD } else { 1 };
+        channel.basic_qos(ahead, BasicQosOptions::default()).await?;
         let (queue, options) = (queue_of(inbox).into(), BasicConsumeOptions::default());
         let stream = channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
         let is_of_notices = matches!(inbox, Inbox::Notices);

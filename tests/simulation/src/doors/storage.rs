@@ -48,6 +48,10 @@ impl SimStorage {
         if self.is_quiet() {
             return call.await;
         }
+        if self.way.actor.is_blind_to(&format!("{operation:?} {name}")) {
+            self.way.out().await;
+            return Err(self.error(operation, name, StorageErrorKind::Denied));
+        }
         self.way.out().await;
         let fault = self.way.faults.storage(false);
         let answer = call.await;

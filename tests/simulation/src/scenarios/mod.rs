@@ -44,6 +44,7 @@ mod figures;
 mod messages;
 mod pruning;
 mod ranges;
+mod resume;
 mod takeover;
 mod views;
 

@@ -193,3 +193,50 @@ async fn a_coordinator_that_lives_is_left_alone() {
     let done = done(stage.end(started).await);
     stage.assert_as_without_faults(&done).await;
 }
+
+/// It cannot find out that it was taken over: it leaves the job alone.
+#[tokio::test(start_paused = true)]
+async fn who_cannot_see_epochs_ends_no_record() {
+    let stage = Stage::set(Rates::default(), crumbs()).await;
+    let started = stage.submit().await;
+    stage.until_recorded(&started, "checkpoint-").await;
+    started.actor.stop(Duration::from_secs(100));
+    let heir = stage.site.take_over("heir", &stage.abandoned().await).await;
+    stage.until_recorded(&started, "checkpoint-00000002-").await;
+    heir.actor.stop(NAP);
+    started.actor.blind_to(&format!("List {}", stored("jobs/")));
+    let job = started.job.clone();
+    let left = stage.end(started).await;
+    assert!(matches!(left, Some(Err(JobError::HandedOver { .. }))), "{left:?}");
+    assert_eq!(stage.site.recorded(&job).await, crate::heirs::Recorded::Open);
+    assert!(heir.actor.is_stopped());
+    heir.actor.spare();
+    let done = done(stage.end(heir).await);
+    assert_eq!(done.job, job);
+    stage.assert_as_without_faults(&done).await;
+}
+
+/// Everything was done but to write the result down, and then the lock went: whoever does that says all of it.
+#[tokio::test(start_paused = true)]
+async fn the_summary_outlives_its_coordinator() {
+    for keeps_lock in [true, false] {
+        let stage = Stage::set(Rates::default(), crumbs()).await;
+        let started = stage.submit().await;
+        let result = stored(&format!("jobs/{}/result", started.job));
+        started.actor.kill_before(&format!("Put {result}"));
+        stage.until("it is dead", || started.actor.is_dead()).await;
+        if !keeps_lock {
+            stage.site.unlock_all();
+        }
+        let done = stage.taken_over().await;
+        assert_eq!(done.job, started.job);
+        assert_eq!((done.progress.subtree_partitions > 0, done.packs > 0), (true, true));
+        stage.assert_as_without_faults(&done).await;
+        let repository = stage.site.bare_repository().await;
+        let name = proto::names::job_record(&done.job, proto::names::Record::Result);
+        let json = repository.get_private(&name).await.unwrap().unwrap();
+        let result: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(result["outcome"], "done");
+        assert_eq!(result["summary"]["packs"].as_u64(), Some(done.packs), "keeps its lock: {keeps_lock}; {result}");
+    }
+}

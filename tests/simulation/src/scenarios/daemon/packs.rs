@@ -1,5 +1,6 @@
 //! Checks through the fleet.
 
+use fleet::state::JobState;
 use proto::job::CheckRequest;
 use repository::storage::Storage;
 
@@ -60,4 +61,23 @@ async fn a_check_whose_coordinator_died_is_done_by_another_one() {
     assert_eq!(document.state, JobPhase::Done, "{:?}", document.failure);
     assert_ne!(document.job, submission.job);
     assert_eq!(document.result.unwrap()["num_errors"].as_u64(), Some(0));
+}
+
+/// It has no lock whose loss it would see, no epochs, and nobody hears it: it notices that it was begun anew elsewhere.
+#[tokio::test(start_paused = true)]
+async fn a_check_without_a_lock_notices_that_it_was_superseded() {
+    let (stage, first) = with_snapshot().await;
+    stage.worker.actor.stop(Duration::from_secs(400));
+    let unlocked = CheckRequest { task_bytes: Some(1), no_lock: true, ..CheckRequest::default() };
+    let submission = stage.publish(Request::Check(unlocked)).await;
+    stage.until_shown(&submission.job, |document| document.progress.tasks_open > 0).await;
+    first.actor.stop(Duration::from_secs(80));
+    let _second = stage.coordinate("second").await;
+    let document = stage.until_shown(&submission.job, |document| document.superseded_by.is_some()).await;
+    stage.site.fleet().state.flush(); // with it the request to stop
+    stage.sleep(150).await;
+    let led = stage.site.fleet().state.coordinators().await.unwrap();
+    assert_eq!(led.len(), 2);
+    let leads: Vec<_> = led.into_iter().flat_map(|coordinator| coordinator.leads).collect();
+    assert_eq!(leads, [document.superseded_by.unwrap()]);
 }
