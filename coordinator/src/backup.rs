@@ -214,8 +214,7 @@ async fn prepare(
     started_at: UnixTime,
 ) -> Result<Prepared, JobError> {
     let job = submission.job.clone();
-    let storage = doors.repository.storage().clone();
-    let fence = Fence { lock: lock.clone(), record: None, storage, clock: doors.clock.clone() };
+    let fence = Fence { lock: lock.clone(), record: None, clock: doors.clock.clone() };
     let resumed = resume(doors, &coordinator_id(&job), &fence, submission, request).await?;
     let listed = doors.repository.list(FileKind::Index).await?;
     let mut index_files: Vec<Id> = listed.into_iter().map(|(id, _)| id).collect();
@@ -310,12 +309,7 @@ pub(crate) fn committer(
     let zone = Zone::named(&start.zone).map_err(|error| JobError::internal("the time zone", &error))?;
     Ok(Committer {
         repository: doors.repository.clone(),
-        fence: Fence {
-            lock: lock.clone(),
-            record: Some(record.clone()),
-            storage: doors.repository.storage().clone(),
-            clock: doors.clock.clone(),
-        },
+        fence: Fence { lock: lock.clone(), record: Some(record.clone()), clock: doors.clock.clone() },
         clock: doors.clock.clone(),
         request: request.clone(),
         zone,

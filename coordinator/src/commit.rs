@@ -24,7 +24,6 @@ use repository::format::snapshot::{Snapshot, Summary};
 use repository::format::zone::Zone;
 use repository::locks::RepositoryLock;
 use repository::repository::{FileKind, Repository};
-use repository::storage::Storage;
 
 use crate::backup::BackupDone;
 use crate::error::JobError;
@@ -34,11 +33,9 @@ use crate::record::{Finished, JobRecord};
 /// Written into every snapshot.
 const PROGRAM_VERSION: &str = concat!("longshore ", env!("CARGO_PKG_VERSION"));
 
-/// A put that takes longer than this and than its bytes need on a slow line is dropped: by then the lock may be somebody
-/// else's. What is on its way by then may still happen, as it may with restic.
+/// A put that takes longer is dropped: by then the lock may be somebody else's. What is on its way by then may still
+/// happen, as it may with restic.
 const PUT_TIME_MAX: Duration = Duration::from_secs(30);
-/// However slow the line: a lock is anybody's 30 minutes after its last refresh, which is up to 5 minutes old.
-const PUT_TIME_LONGEST: Duration = Duration::from_secs(600);
 
 /// Lets through what may be put: under the own lock, by the coordinator that leads the job.
 #[derive(Clone)]
@@ -46,8 +43,6 @@ pub(crate) struct Fence {
     pub(crate) lock: Arc<RepositoryLock>,
     /// None before a job has one.
     pub(crate) record: Option<Arc<JobRecord>>,
-    /// Where things are put.
-    pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -68,33 +63,24 @@ impl Fence {
         }
     }
 
-    /// Puts something of `bytes` behind the fence. What hangs is dropped and put again, behind another look and with
-    /// twice the time, as other bodies may share the line: as long as the lock holds.
+    /// Puts something behind the fence. What hangs is dropped and put again, behind another look: as long as the lock
+    /// holds.
     ///
     /// # Errors
     /// As of [`Fence::pass`] and of `put`.
-    pub(crate) async fn put<T, F>(&self, bytes: usize, put: impl Fn() -> F) -> Result<T, JobError>
+    pub(crate) async fn put<T, F>(&self, put: impl Fn() -> F) -> Result<T, JobError>
     where
         F: Future<Output = Result<T, JobError>>,
     {
-        let mut dropped = 0;
         loop {
             self.pass().await?;
-            let limit = time_max(self.storage.put_time_max(bytes as u64), dropped);
             tokio::select! {
                 biased; // who wakes up late must not put
-                () = self.clock.sleep(limit) => tracing::debug!(?limit, "a put hangs; it is tried again"),
+                () = self.clock.sleep(PUT_TIME_MAX) => tracing::debug!("a put hangs; it is tried again"),
                 done = put() => return done,
             }
-            dropped += 1;
         }
     }
-}
-
-/// The time for a put that needs `line` on a slow line, and was `dropped` so often.
-fn time_max(line: Duration, dropped: u32) -> Duration {
-    let doubled = 2_u32.saturating_pow(dropped);
-    PUT_TIME_MAX.max(line).saturating_mul(doubled).min(PUT_TIME_LONGEST)
 }
 
 /// Puts index files and the snapshot of one job.
@@ -118,7 +104,7 @@ impl Committer {
     /// As of [`Fence::put`].
     pub(crate) async fn put_index(&self, id: &Id, bytes: &Bytes) -> Result<(), JobError> {
         let put = || async { Ok(self.repository.put_sealed(FileKind::Index, id, bytes.clone()).await?) };
-        self.fence.put(bytes.len(), put).await?;
+        self.fence.put(put).await?;
         self.index_files.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -141,7 +127,7 @@ impl Committer {
         let (_, file) = self.repository.seal_file_bytes(&snapshot.encode())?;
         let finished = Finished { file: file.to_vec(), done };
         // That of the record, if an earlier coordinator wrote it.
-        let finished = self.fence.put(finished.file.len(), || self.record.commit(finished.clone())).await?;
+        let finished = self.fence.put(|| self.record.commit(finished.clone())).await?;
         self.put_snapshot(&finished).await
     }
 
@@ -152,7 +138,7 @@ impl Committer {
     pub(crate) async fn put_snapshot(&self, finished: &Finished) -> Result<Id, JobError> {
         let (id, file) = (finished.id(), Bytes::from(finished.file.clone()));
         let put = || async { Ok(self.repository.put_sealed(FileKind::Snapshot, &id, file.clone()).await?) };
-        self.fence.put(file.len(), put).await?;
+        self.fence.put(put).await?;
         self.repository.load_file(FileKind::Snapshot, &id).await?;
         Ok(id)
     }
@@ -190,18 +176,5 @@ impl Committer {
                 total_bytes_processed: counts.bytes_processed,
             }),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_put_has_the_time_that_its_line_needs() {
-        let seconds = |line, dropped| time_max(Duration::from_secs(line), dropped).as_secs();
-        assert_eq!((seconds(0, 0), seconds(0, 1), seconds(0, 2)), (30, 60, 120));
-        assert_eq!((seconds(124, 0), seconds(124, 1)), (124, 248));
-        assert_eq!((seconds(5_000, 0), seconds(0, 40)), (600, 600), "the lock does not hold for ever");
     }
 }

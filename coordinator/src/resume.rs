@@ -102,7 +102,7 @@ async fn store(doors: &Doors, fence: &Fence, assembler: &Assembler, partial: &Pa
     let json = encode_index(&indexed);
     let repository = &doors.repository;
     let (id, bytes) = repository.seal_file_bytes(&json)?;
-    fence.put(bytes.len(), || async { Ok(repository.put_sealed(FileKind::Index, &id, bytes.clone()).await?) }).await?;
+    fence.put(|| async { Ok(repository.put_sealed(FileKind::Index, &id, bytes.clone()).await?) }).await?;
     Ok(tree)
 }
 

@@ -159,10 +159,6 @@ impl Storage for Limit {
     fn clock_offset_seconds(&self) -> Option<i64> {
         self.inner.clock_offset_seconds()
     }
-
-    fn put_time_max(&self, bytes: u64) -> Duration {
-        self.inner.put_time_max(bytes)
-    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -110,11 +109,5 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// where there is no such clock, or no answer yet. A wrapper passes it on.
     fn clock_offset_seconds(&self) -> Option<i64> {
         None
-    }
-
-    /// How long a put of so many bytes may take on a slow line beside what is on its way; zero where there is no line. A
-    /// wrapper passes it on.
-    fn put_time_max(&self, _bytes: u64) -> Duration {
-        Duration::ZERO
     }
 }

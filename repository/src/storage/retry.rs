@@ -224,10 +224,6 @@ impl Storage for Retry {
     fn clock_offset_seconds(&self) -> Option<i64> {
         self.inner.clock_offset_seconds()
     }
-
-    fn put_time_max(&self, bytes: u64) -> Duration {
-        self.inner.put_time_max(bytes)
-    }
 }
 
 /// A put that ends with "nothing happened" has an open outcome all the same if an earlier try had.

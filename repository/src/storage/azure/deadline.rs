@@ -37,11 +37,6 @@ impl Moving {
         self.0.fetch_add(1, Ordering::Relaxed);
         OnItsWay(self)
     }
-
-    /// The time for one more body of `len` bytes, as long as no further one comes.
-    pub(super) fn body_time_max(&self, len: u64) -> Duration {
-        STATUS_TIME_MAX + (body_time_max(len) - STATUS_TIME_MAX).saturating_mul(self.count() + 1)
-    }
 }
 
 struct OnItsWay<'a>(&'a Moving);
@@ -120,9 +115,8 @@ mod tests {
         assert_eq!((late(0).await, late(8 << 20).await), (60, 188), "alone");
         let others: Vec<_> = (0..3).map(|_| moving.enter()).collect();
         assert_eq!(late(8 << 20).await, 60 + 4 * 128, "one of four");
-        assert_eq!(moving.body_time_max(8 << 20).as_secs(), 60 + 4 * 128);
         drop(others);
-        assert_eq!(moving.body_time_max(8 << 20).as_secs(), 188);
+        assert_eq!(late(8 << 20).await, 188, "alone again");
         assert_eq!(within_body(&JumpingClock::default(), &moving, 1, async { 7 }).await.unwrap(), 7);
     }
 

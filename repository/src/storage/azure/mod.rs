@@ -208,8 +208,4 @@ impl Storage for Azure {
     fn clock_offset_seconds(&self) -> Option<i64> {
         self.service_clock.offset_seconds()
     }
-
-    fn put_time_max(&self, bytes: u64) -> Duration {
-        self.moving.body_time_max(bytes)
-    }
 }
