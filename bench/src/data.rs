@@ -28,18 +28,13 @@ pub(crate) fn small_files(folder: &Path, count: u64) -> Result<(), String> {
     let mut bytes = Bytes(42);
     let words: Vec<String> = (0..4096).map(|_| format!("{:x} ", bytes.next() >> 40)).collect();
     for number in 0..count {
-        let below = folder.join(format!("{}", number / 100));
-        if number % 100 == 0 {
-            fs::create_dir_all(&below).map_err(|error| format!("make {}: {error}", below.display()))?;
-        }
         let length = 1024 << (bytes.next() % 7);
         let mut content = vec![0; length / 2];
         bytes.fill(&mut content);
         while content.len() < length {
             content.extend_from_slice(words[bytes.next() as usize % words.len()].as_bytes());
         }
-        let path = below.join(format!("{number}"));
-        fs::write(&path, content).map_err(|error| format!("write {}: {error}", path.display()))?;
+        write_numbered(folder, number, &content)?;
     }
     Ok(())
 }
@@ -55,4 +50,36 @@ pub(crate) fn large_file(folder: &Path, mib: u64) -> Result<(), String> {
         file.write_all(&buffer).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Files of one length that do not compress, 100 a folder.
+pub(crate) fn equal_files(folder: &Path, count: u64, length: u64) -> Result<(), String> {
+    let (mut bytes, mut buffer) = (Bytes(11), vec![0; length as usize]);
+    for number in 0..count {
+        bytes.fill(&mut buffer);
+        write_numbered(folder, number, &buffer)?;
+    }
+    Ok(())
+}
+
+/// The length of all files below `folder` together.
+pub(crate) fn bytes_below(folder: &Path) -> Result<u64, String> {
+    let failed = |error: std::io::Error| format!("list {}: {error}", folder.display());
+    let mut total = 0;
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let metadata = entry.metadata().map_err(failed)?;
+        total += if metadata.is_dir() { bytes_below(&entry.path())? } else { metadata.len() };
+    }
+    Ok(total)
+}
+
+/// A file whose name is a number, 100 a folder.
+fn write_numbered(folder: &Path, number: u64, content: &[u8]) -> Result<(), String> {
+    let below = folder.join(format!("{}", number / 100));
+    if number.is_multiple_of(100) {
+        fs::create_dir_all(&below).map_err(|error| format!("make {}: {error}", below.display()))?;
+    }
+    let path = below.join(format!("{number}"));
+    fs::write(&path, content).map_err(|error| format!("write {}: {error}", path.display()))
 }

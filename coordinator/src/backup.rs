@@ -237,6 +237,7 @@ async fn prepare(
             expected_targets: seen.views,
             parent_has_content: seen.any_content,
             registry_complete: settings.embedded,
+            one_view: settings.embedded,
             allow_empty: request.allow_empty,
         },
         parent,

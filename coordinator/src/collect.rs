@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use fleet::metrics::count_dropped_report;
 use fleet::state::{Position, StateError};
 use proto::auth::MessageKey;
 use proto::envelope::Envelope;
@@ -88,10 +89,12 @@ impl Collector {
                 Report::Unknown => None,
             },
             Ok(envelope) => {
+                count_dropped_report("job");
                 tracing::warn!(job = %envelope.job, "a report of another job was dropped");
                 None
             }
             Err(error) => {
+                count_dropped_report(error.reason());
                 tracing::warn!(%error, "a report was dropped");
                 None
             }

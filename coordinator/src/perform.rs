@@ -35,8 +35,6 @@ pub(crate) enum Happened {
     PackRead { pack: Id, entries: Vec<PackEntry> },
     /// A list of borrowed blobs was read.
     BorrowedRead { report: u64, blobs: Vec<BlobKey> },
-    /// The job is over.
-    Ended(Result<(), JobError>),
 }
 
 /// What one job's effects need.
@@ -101,15 +99,10 @@ impl Performer {
                 self.write_index(&packs).await?;
                 one(Event::IndexWritten { packs: ids })
             }
-            Effect::Commit { .. } | Effect::Fail { .. } | Effect::Cancel => self.end(effect).await,
-        }
-    }
-
-    async fn end(&self, effect: Effect) -> Result<Happened, JobError> {
-        Ok(Happened::Ended(match effect {
             Effect::Fail { reason } => Err(JobError::Failed { reason }),
-            _ => Err(JobError::Cancelled),
-        }))
+            // The run commits itself.
+            Effect::Commit { .. } | Effect::Cancel => Err(JobError::Cancelled),
+        }
     }
 
     async fn load(&self, payload: &Payload) -> Result<Bytes, JobError> {

@@ -225,8 +225,7 @@ impl<'a> Runner<'a> {
     /// names the own lock.
     async fn go_on(&mut self) -> Result<(), JobError> {
         if self.state.has_ended() {
-            let reason = "the job had ended without a snapshot when its coordinator fell silent".to_owned();
-            return Err(JobError::Failed { reason });
+            return Err(self.decided_end());
         }
         let under_way = std::mem::take(&mut self.under_way);
         debug_assert_eq!(self.state.unanswered() as usize, under_way.len());
@@ -237,6 +236,17 @@ impl<'a> Runner<'a> {
             self.begin(effect);
         }
         self.checkpoint().await
+    }
+
+    /// How a job ends that had ended already when its coordinator fell silent: as that one had decided.
+    fn decided_end(&mut self) -> JobError {
+        let ends = std::mem::take(&mut self.under_way).into_values().find_map(|effect| match effect {
+            Effect::Cancel => Some(JobError::Cancelled),
+            Effect::Fail { reason } => Some(JobError::Failed { reason }),
+            _ => None,
+        });
+        let reason = "the job had ended without a snapshot when its coordinator fell silent".to_owned();
+        ends.unwrap_or(JobError::Failed { reason })
     }
 
     /// Lets the job know what came of an effect. One that failed stays under way: it ends this coordinator's part.
@@ -264,7 +274,6 @@ impl<'a> Runner<'a> {
                 self.apply(Event::BorrowedChecked { report, missing });
                 Ok(())
             }
-            Happened::Ended(ended) => ended,
         }
     }
 

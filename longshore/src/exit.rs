@@ -228,8 +228,20 @@ impl CommandError {
 
 /// Where ids can be found.
 const LIST_HINT: &str = "`longshore snapshots` lists what is there";
+/// What to do about a target that cannot take what is restored.
+pub(crate) const RESTORE_AGAIN_HINT: &str =
+    "make space or give rights there, or name another --target; run again, it leaves alone what is restored already";
+/// What to do about a job that could not be done.
+const BACKUP_AGAIN_HINT: &str =
+    "make space, or mend what it names, then run the same command again: what is stored already is used";
 /// What to do when one damage was found.
-const CHECK_HINT: &str = "`longshore check --read-data` says what else is damaged";
+pub(crate) const CHECK_HINT: &str = "`longshore check --read-data` says what else is damaged";
+/// What to do when a file is damaged without which no other one can be read.
+const NO_OTHER_COPY_HINT: &str = "bring the file back from a copy of the repository: nothing can be read without it, and nothing else has its content";
+/// What to do when all damage is known.
+pub(crate) const REPAIR_HINT: &str = "`restic repair packs ID...` (or `repair index`) takes out what is damaged, \
+    `longshore backup --force` stores it again from a source that still has it, `restic repair snapshots --forget` mends \
+    the snapshots";
 
 type Verdict = (ExitStatus, Option<String>);
 
@@ -239,14 +251,20 @@ fn judge(error: &CommandError) -> Verdict {
         CommandError::Config(error) => judge_config(error),
         CommandError::Azure(error) => judge_azure(error),
         CommandError::OpenStorage(_) => (ExitStatus::Usage, None),
-        CommandError::File { .. } | CommandError::Output(_) => (ExitStatus::Failed, None),
+        CommandError::File { .. } => (ExitStatus::Failed, hint("check that it is there, and who may use it")),
+        CommandError::Output(_) => (ExitStatus::Failed, None),
         CommandError::Password(error) => judge_password(error),
         CommandError::Repository(error) => judge_repository(error),
         CommandError::Lock(error) => judge_lock(error),
         CommandError::Select(error) => judge_select(error),
-        CommandError::Target(_) => (ExitStatus::Failed, None),
+        CommandError::Target(_) => {
+            (ExitStatus::Failed, hint("name files or directories that are there; nothing was stored"))
+        }
         CommandError::Job(error) => judge_job(error),
-        CommandError::Restore { source, .. } => judge_job(source),
+        CommandError::Restore { source, .. } => match source.as_ref() {
+            JobError::Failed { .. } => (ExitStatus::Failed, hint(RESTORE_AGAIN_HINT)),
+            error => judge_job(error),
+        },
         CommandError::Page(error) => judge_page(error),
         CommandError::Interrupted => (ExitStatus::Interrupted, None),
         CommandError::Abandoned => (ExitStatus::Interrupted, hint("`longshore unlock` removes the lock")),
@@ -277,7 +295,9 @@ fn judge_fleet(error: &CommandError) -> Verdict {
                 "the job may go on: `longshore job follow {job}` attaches again, `longshore job show {job}` shows it"
             )),
         ),
-        CommandError::JobFailed { failure, .. } => (status_of(failure.class), None),
+        CommandError::JobFailed { job, failure } => {
+            (status_of(failure.class), hint(format!("`longshore job show {job}` shows how far it came")))
+        }
         CommandError::Detached { job } => {
             (ExitStatus::Interrupted, hint(format!("`longshore job follow {job}` attaches again")))
         }
@@ -397,6 +417,9 @@ fn judge_repository(error: &RepositoryError) -> Verdict {
         }
         RepositoryError::VersionOne { .. } | RepositoryError::ForeignSettings { .. } => (ExitStatus::Failed, None),
         RepositoryError::Storage(error) => judge_storage(error),
+        RepositoryError::Damaged { name, .. } if name == "config" || name.starts_with("keys/") => {
+            (ExitStatus::Damaged, hint(NO_OTHER_COPY_HINT))
+        }
         error if error.is_damage() => (ExitStatus::Damaged, hint(CHECK_HINT)),
         _ => (ExitStatus::Failed, None),
     }
@@ -458,6 +481,7 @@ fn judge_job(error: &JobError) -> Verdict {
         JobError::Queue(error) => judge_queue(error),
         JobError::State(error) => judge_state(error),
         JobError::ClockOff { .. } => (ExitStatus::Failed, hint("set this machine's clock, then try again")),
+        JobError::Failed { .. } => (ExitStatus::Failed, hint(BACKUP_AGAIN_HINT)),
         JobError::LockLost(_) => (ExitStatus::Failed, hint("somebody removes our locks; find out who, then try again")),
         _ => (ExitStatus::Failed, None),
     }

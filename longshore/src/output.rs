@@ -142,6 +142,13 @@ impl Output {
         }
         self.print_note(&format_args!("{} {message}", self.emphasized("error:", "31")));
         if let Some(hint) = hint {
+            self.hint(hint);
+        }
+    }
+
+    /// Tells a person what to do next.
+    pub(crate) fn hint(&self, hint: impl fmt::Display) {
+        if !self.json {
             self.print_note(&format_args!("{} {hint}", self.emphasized("hint:", "36")));
         }
     }

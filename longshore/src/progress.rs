@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coordinator::job::Progress;
 use proto::handles::Clock;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use worker::meter::Meter;
 
@@ -49,20 +49,26 @@ impl Display {
             return self.output.progress(&line(&sample, rate, total));
         }
         // A reader that is gone is told of at the end.
-        let _ = self.output.message(&json!({
-            "message_type": "status",
-            "seconds_elapsed": sample.elapsed.as_secs(),
-            "entries_done": sample.entries,
-            "bytes_done": sample.bytes_done,
-            "bytes_read": sample.bytes_read,
-            "bytes_stored": sample.bytes_stored,
-            "bytes_per_second": rate,
-            "partitions_done": sample.partitions_done,
-            "partitions_open": sample.partitions_open,
-        }));
+        let _ = self.output.message(&status(&sample, rate, total));
     }
 }
 
+/// What `--json` says of one moment; the total and what is left are null until somebody knows.
+fn status(sample: &Sample, rate: u64, total: Option<u64>) -> Value {
+    json!({
+        "message_type": "status",
+        "seconds_elapsed": sample.elapsed.as_secs(),
+        "seconds_remaining": seconds_left(sample, rate, total),
+        "entries_done": sample.entries,
+        "bytes_total": total,
+        "bytes_done": sample.bytes_done,
+        "bytes_read": sample.bytes_read,
+        "bytes_stored": sample.bytes_stored,
+        "bytes_per_second": rate,
+        "partitions_done": sample.partitions_done,
+        "partitions_open": sample.partitions_open,
+    })
+}
 /// Shows the progress of one job.
 pub(crate) struct Watcher {
     output: Output,
@@ -124,6 +130,11 @@ fn rate(earlier: &Sample, later: &Sample) -> u64 {
     bytes.saturating_mul(1000).checked_div(millis).unwrap_or(0)
 }
 
+/// Seconds to the end at this rate, once total and rate are known.
+fn seconds_left(sample: &Sample, rate: u64, total: Option<u64>) -> Option<u64> {
+    total?.saturating_sub(sample.bytes_done).checked_div(rate)
+}
+
 fn line(sample: &Sample, rate: u64, total: Option<u64>) -> String {
     let mut text = format!("[{}] ", duration_text(sample.elapsed));
     if let Some(total) = total.filter(|total| *total > 0) {
@@ -142,8 +153,7 @@ fn line(sample: &Sample, rate: u64, total: Option<u64>) -> String {
     if partitions > 1 {
         text.push_str(&format!(", {} of {partitions} partitions", sample.partitions_done));
     }
-    if let Some(total) = total.filter(|_| rate > 0) {
-        let left = total.saturating_sub(sample.bytes_done) / rate;
+    if let Some(left) = seconds_left(sample, rate, total) {
         text.push_str(&format!(", {} left", duration_text(Duration::from_secs(left))));
     }
     text
@@ -171,6 +181,16 @@ mod tests {
         assert_eq!(line(&sample, 1 << 20, Some(12 << 20)), expected);
         let alone = Sample { partitions_done: 0, partitions_open: 1, ..sample };
         assert!(!line(&alone, 0, Some(0)).contains("partitions"));
+    }
+
+    #[test]
+    fn programs_are_told_the_same() {
+        let sample = Sample { bytes_done: 3 << 20, ..Sample::default() };
+        let told = status(&sample, 1 << 20, Some(12 << 20));
+        assert_eq!((told["bytes_total"].as_u64(), told["seconds_remaining"].as_u64()), (Some(12 << 20), Some(9)));
+        let early = status(&sample, 0, Some(12 << 20));
+        assert!(early["seconds_remaining"].is_null());
+        assert!(status(&sample, 1, None)["bytes_total"].is_null());
     }
 
     #[test]

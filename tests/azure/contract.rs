@@ -39,7 +39,7 @@ async fn the_contract_is_kept_with_a_signature_by_the_whole_stack() {
     let sas = AzureCredential::Sas(Sas::parse(&signature(ALL_RIGHTS)).expect("signed"));
     let settings = AzureSettings { credential: sas, ..settings(&azurite.endpoint()) };
     let number = AtomicUsize::new(0);
-    contract::run(|| {
+    contract::run_with_few_objects(|| {
         let mut options = Options::new(Arc::new(SystemClock::new()), Arc::new(SystemRandom));
         options.azure = Some(settings.clone());
         let location = format!("azure:box-{}:/", number.fetch_add(1, Ordering::Relaxed));
@@ -52,7 +52,7 @@ async fn the_contract_is_kept_with_a_signature_by_the_whole_stack() {
 async fn the_contract_is_kept_in_small_blocks_and_pages() {
     let azurite = Azurite::start();
     let make = fresh(settings(&azurite.endpoint()), "");
-    contract::run(|| Arc::new(make().with_block_bytes(100, 300_000).with_page_entries(7))).await;
+    contract::run_with_few_objects(|| Arc::new(make().with_block_bytes(100, 300_000).with_page_entries(7))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -82,6 +82,6 @@ impl Ground {
     /// each repository cuts in its own way.
     pub(crate) fn expected_tree(&self) -> String {
         let oracle = Scratch::new("oracle");
-        Restic::init(oracle.path()).backup(self.scratch.path(), &[], ["tree"]).tree
+        Restic::quick(oracle.path()).backup(self.scratch.path(), &[], ["tree"]).tree
     }
 }

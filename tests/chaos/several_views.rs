@@ -39,7 +39,8 @@ impl Ground {
         let scratch = Scratch::new("views");
         let lower = scratch.folder("lower");
         build(&lower.join("tree"));
-        let mut ground = Self { restic: Restic::init(scratch.path()), plan: MountPlan::new(), mounts: vec![], scratch };
+        let mut ground =
+            Self { restic: Restic::quick(scratch.path()), plan: MountPlan::new(), mounts: vec![], scratch };
         for number in 0..workers {
             let mount = ground.scratch.folder(format!("view-{number}{PLACE}"));
             let state = ground.scratch.folder(format!("state-{number}"));

@@ -32,7 +32,7 @@ impl Ground {
             std::fs::write(folder.join(number.to_string()), bytes.vec(1 << 20)).expect("written");
         }
         let plan = MountPlan::new().bind(&scratch.join("lower"), &scratch.folder("data"));
-        let restic = Restic::init(scratch.path());
+        let restic = Restic::quick(scratch.path());
         let longshore = Longshore::with_repository(restic.repository(), restic.password_file());
         Self { restic, longshore: longshore.budget(entries, 1 << 40, 1 << 40, 1 << 40), plan, scratch }
     }

@@ -12,7 +12,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use proto::names::queue::{DEAD_TASKS_QUEUE, JOBS_EXCHANGE, SUBMIT_KEY, SUBMIT_QUEUE, TASKS_EXCHANGE, task_queue};
 use tests::services::rabbitmq::Vhosts;
 
-use crate::{declared, message, next, queue_at, tasks, until, within};
+use crate::{declared, message, next, publish_in_the_end, queue_at, tasks, until, within};
 
 /// Cases of the contract suite, each with a virtual host of its own.
 const CASES: usize = 20;
@@ -67,6 +67,30 @@ async fn messages_say_to_people_what_they_are() {
     assert_eq!(text(properties.message_id()).map(|id| id.len()), Some(36));
 }
 
+/// The broker confirms many at once, and says of those that no queue took only which they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_queue_took_is_told_from_what_was_published_beside_it() {
+    const PUBLICATIONS: u64 = 400;
+    let vhosts = Vhosts::new("queue-beside", 1);
+    let queue = queue_at(&vhosts.url(0)).await;
+    let (address, inbox) = declared(&queue).await;
+    let (nowhere, _) = tasks("nowhere");
+    let publish = async |number: u64| {
+        let is_lost = number.is_multiple_of(3);
+        let address = if is_lost { &nowhere } else { &address };
+        match queue.publish(address, message(&number.to_string())).await {
+            Ok(()) => assert!(!is_lost, "{number} was published to a queue that is not there"),
+            Err(QueueError::Unroutable { .. }) => assert!(is_lost, "{number} was published, and said not to be"),
+            Err(error) => panic!("{number}: {error}"),
+        }
+    };
+    futures::future::join_all((0..PUBLICATIONS).map(publish)).await;
+    let lost = PUBLICATIONS.div_ceil(3);
+    assert_eq!(queue.waiting(&inbox).await.expect("waiting"), PUBLICATIONS - lost);
+    let status = queue.status();
+    assert_eq!((status.unconfirmed, status.returned), (0, lost));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_with_other_properties_is_named() {
     let vhosts = Vhosts::new("queue-mismatch", 1);
@@ -98,7 +122,8 @@ async fn a_queue_that_was_deleted_is_declared_again() {
 
     drop(consumer);
     channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("delete");
-    queue.publish(&address, message("two")).await.expect("publish without a queue");
+    // The client may still be ending its consumer: that of a queue that goes away just then costs it the connection.
+    publish_in_the_end(&queue, &address, "two").await;
     channel.exchange_delete(TASKS_EXCHANGE.into(), ExchangeDeleteOptions::default()).await.expect("delete");
     queue.publish(&address, message("three")).await.expect("publish without an exchange");
     assert_eq!(queue.waiting(&inbox).await.expect("waiting"), 2);

@@ -207,4 +207,22 @@ async fn heavy_refusals_are_told_from_silence() {
     let publish = async || queue.publish(&Address::Jobs, message("x")).await;
     let refused = until("a refusal", publish, |done| done.is_err()).await;
     assert!(matches!(refused, Err(QueueError::Denied { .. })), "{refused:?}");
+
+    // A refusal is none of what is published beside it, on the channel that it costs.
+    broker.ctl(&["set_permissions", "guest", ".*", ".*", ".*"]).expect_code(0);
+    // The broker remembers for a while what a channel was allowed to do: this one has done nothing.
+    let queue = queue_at(&broker.url("guest", "guest")).await;
+    let (address, inbox) = declared(&queue).await;
+    broker.ctl(&["set_permissions", "guest", ".*", r"^longshore\.tasks$", ".*"]).expect_code(0);
+    let publish = async |number: u32| {
+        let is_refused = number.is_multiple_of(10);
+        let address = if is_refused { &Address::Jobs } else { &address };
+        match queue.publish(address, message("x")).await {
+            Err(QueueError::Denied { .. }) => assert!(is_refused, "{number} was refused for another one"),
+            done => assert!(done.is_ok() && !is_refused, "{number}: {done:?}"),
+        }
+    };
+    futures::future::join_all((0..40).map(publish)).await;
+    assert!(queue.waiting(&inbox).await.expect("waiting") >= 36);
+    assert_eq!(queue.status().publishing.reconnects, 0);
 }

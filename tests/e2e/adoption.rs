@@ -1,6 +1,8 @@
 //! A team may come with its restic repository and go back the next day: nothing is stored twice, in either direction.
 
-use tests::cli::Longshore;
+use std::collections::BTreeSet;
+
+use tests::cli::{Backup, Longshore};
 use tests::restic::Restic;
 use tests::scratch::Scratch;
 use tests::trees::{Large, Torture};
@@ -15,16 +17,37 @@ fn longshore(restic: &Restic, large: Large) -> Longshore {
     )
 }
 
+/// The chunker's smallest chunk (but for the last one of a file).
+const CHUNK_MIN: u64 = 512 << 10;
+/// So far behind the end of a range its chain of cuts and the next one's are followed until they share a cut.
+const FOLLOWED_MAX: u64 = 64 << 20;
+
+/// Chunks that no file has, at most: of a matched seam those before the shared cut, of one that is done again all of
+/// the next range, which goes on to a shared cut itself.
+fn surplus_max(backup: &Backup, large: Large) -> u64 {
+    let matched = backup.seams("matched") * (FOLLOWED_MAX / CHUNK_MIN);
+    let last_range = large.size % large.range + large.range;
+    matched + backup.seams("redone") * (last_range + FOLLOWED_MAX) / CHUNK_MIN
+}
+
 #[test]
 fn heavy_longshore_adds_nothing_after_restic() {
     let (scratch, restic, large) = prepared();
     let first = restic.backup(scratch.path(), &[], ["tree"]);
+    let before = restic.ids("blobs");
     let second = longshore(&restic, large).backup(scratch.path(), &["--force", "--workers", "5"], ["tree"]);
     assert_eq!(second.tree, first.tree);
     assert_eq!(second.count("tree_blobs"), 0, "{}", second.summary);
-    println!("chunks before a seam's shared cut: {}", second.chunks_before_seams());
+    let (surplus, bound) = (second.chunks_before_seams(), surplus_max(&second, large));
+    println!("chunks before a seam's shared cut: {surplus}, {bound} at most");
+    assert!(surplus <= bound, "{}", second.summary);
     // Such chunks are counted each; where they are alike, or stored already, they are fewer blobs.
-    assert!(second.count("data_blobs") <= second.chunks_before_seams(), "{}", second.summary);
+    assert!(second.count("data_blobs") <= surplus, "{}", second.summary);
+    // What came is not in a file, as restic stored all of those: it must be new, or something is stored twice.
+    let after = restic.ids("blobs");
+    let distinct: BTreeSet<&String> = after.iter().collect();
+    assert_eq!((after.len() - before.len()) as u64, second.count("data_blobs"), "{}", second.summary);
+    assert_eq!(distinct.len(), after.len(), "a blob is stored twice");
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl Ground {
         for number in 0..20 {
             std::fs::write(tree.join(format!("{number}")), bytes.vec(200_000)).expect("written");
         }
-        let restic = Restic::init(scratch.path());
+        let restic = Restic::quick(scratch.path());
         let snapshot = restic.backup(scratch.path(), &[], ["tree"]).snapshot;
         Self { scratch, restic, snapshot }
     }
@@ -100,8 +100,10 @@ impl Damage {
 struct Case {
     fault: &'static str,
     code: i32,
-    /// Each must be in the error output.
-    words: &'static [&'static str],
+    /// What it is about: each must be in the error output.
+    names: &'static [&'static str],
+    /// What to do: each must be in the error output too, in a hint or in the usage.
+    next: &'static [&'static str],
     run: fn(&Ground) -> Outcome,
 }
 
@@ -109,13 +111,15 @@ const CASES: &[Case] = &[
     Case {
         fault: "no repository",
         code: 10,
-        words: &["/nowhere", "init"],
+        names: &["/nowhere"],
+        next: &["longshore init", "--repo"],
         run: |ground| ground.run(&["--repo", "/nowhere", "backup", "tree"]),
     },
     Case {
         fault: "wrong password",
         code: 12,
-        words: &["password"],
+        names: &["password", "repo"],
+        next: &["--password-file"],
         run: |ground| {
             let wrong = ground.scratch.file("wrong", "not this one");
             ground.run(&["--password-file", wrong.to_str().expect("plain"), "snapshots"])
@@ -124,7 +128,8 @@ const CASES: &[Case] = &[
     Case {
         fault: "no password",
         code: 2,
-        words: &["--password-file", "LONGSHORE_PASSWORD"],
+        names: &["password"],
+        next: &["--password-file", "LONGSHORE_PASSWORD"],
         run: |ground| {
             Longshore::new().limit_seconds(LIMIT_SECONDS).run([
                 "--repo",
@@ -133,55 +138,74 @@ const CASES: &[Case] = &[
             ])
         },
     },
-    Case { fault: "exclusively locked", code: 11, words: &["lock", "unlock"], run: locked },
+    Case { fault: "exclusively locked", code: 11, names: &["locked"], next: &["longshore unlock"], run: locked },
     Case {
         fault: "all sources missing",
         code: 1,
-        words: &["gone-1", "gone-2"],
+        names: &["gone-1", "gone-2"],
+        next: &["name files or directories that are there"],
         run: |ground| ground.run(&["backup", "gone-1", "gone-2"]),
     },
     Case {
         fault: "one source missing",
         code: 3,
-        words: &["gone-1"],
+        names: &["gone-1"],
+        next: &["run the same command again"],
         run: |ground| ground.run(&["backup", "tree", "gone-1"]),
     },
     Case {
         fault: "unknown flag",
         code: 2,
-        words: &["--no-such-flag", "Usage"],
+        names: &["--no-such-flag"],
+        next: &["Usage"],
         run: |ground| ground.run(&["backup", "--no-such-flag"]),
     },
-    Case { fault: "no source", code: 2, words: &["Usage"], run: |ground| ground.run(&["backup"]) },
+    Case { fault: "no source", code: 2, names: &["PATH"], next: &["Usage"], run: |ground| ground.run(&["backup"]) },
     Case {
         fault: "no target",
         code: 2,
-        words: &["--target"],
+        names: &["--target"],
+        next: &["Usage"],
         run: |ground| ground.run(&["restore", &ground.snapshot]),
     },
     Case {
         fault: "unknown snapshot",
         code: 1,
-        words: &["0123abcd", "snapshots"],
+        names: &["0123abcd"],
+        next: &["longshore snapshots"],
         run: |ground| ground.run(&["restore", "0123abcd", "--target", "out"]),
     },
     Case {
         fault: "target below a file",
         code: 1,
-        words: &["tree/below/1"],
+        names: &["tree/below/1"],
+        next: &["--target"],
         run: |ground| ground.restore("tree/below/1/out"),
     },
-    Case { fault: "target not writable", code: 1, words: &["/proc/out"], run: |ground| ground.restore("/proc/out") },
+    Case {
+        fault: "target not writable",
+        code: 1,
+        names: &["/proc/out"],
+        next: &["--target"],
+        run: |ground| ground.restore("/proc/out"),
+    },
     Case {
         fault: "disk full at restore",
         code: 1,
-        words: &["space", "out"],
+        names: &["space", "out"],
+        next: &["make space", "run again"],
         run: |ground| {
             let target = ground.scratch.folder("out");
             behind(ground, &MountPlan::new().tmpfs(&target, 1_024), &["restore", &ground.snapshot, "--target", "out"])
         },
     },
-    Case { fault: "disk full at backup", code: 1, words: &["space"], run: disk_full_at_backup },
+    Case {
+        fault: "disk full at backup",
+        code: 1,
+        names: &["space", "small/repository"],
+        next: &["make space"],
+        run: disk_full_at_backup,
+    },
 ];
 
 /// A command of longshore behind mounts.
@@ -234,9 +258,19 @@ fn every_fault_has_its_code_and_its_words() {
     let mut broken = Vec::new();
     for case in CASES {
         let outcome = (case.run)(&Ground::new());
-        broken.extend(judge(case.fault, case.code, case.words, &outcome));
+        broken.extend(judge(case.fault, case.code, case.names, &outcome));
+        broken.extend(next_step(case.fault, case.next, &outcome));
     }
     assert!(broken.is_empty(), "{}", broken.join("\n\n"));
+}
+
+/// What has to be said of damage: how to mend it, or how to learn of the rest.
+fn next_after_damage(what: &str, command: &str) -> &'static [&'static str] {
+    match (what, command) {
+        ("keys" | "config", _) => &["bring the file back"],
+        (_, "check") => &["restic repair", "longshore backup --force"],
+        (..) => &["longshore check --read-data"],
+    }
 }
 
 /// File of the repository, damage, and the command that must meet it.
@@ -250,6 +284,7 @@ const DAMAGES: &[DamageCase] = &[
     ("data", Damage::Emptied, &["restore", "SNAPSHOT", "--target", "out"]),
     ("data", Damage::HalfGone, &["restore", "SNAPSHOT", "--target", "out"]),
     ("tree pack", Damage::FlippedByte, &["check"]),
+    ("tree pack", Damage::HalfGone, &["check"]),
     ("tree pack", Damage::Emptied, &["ls", "SNAPSHOT"]),
     ("tree pack", Damage::Emptied, &["restore", "SNAPSHOT", "--target", "out"]),
     ("index", Damage::FlippedByte, &["check"]),
@@ -260,8 +295,10 @@ const DAMAGES: &[DamageCase] = &[
     ("snapshots", Damage::Emptied, &["ls", "SNAPSHOT"]),
     ("keys", Damage::FlippedByte, &["snapshots"]),
     ("keys", Damage::HalfGone, &["snapshots"]),
+    ("keys", Damage::Emptied, &["snapshots"]),
     ("config", Damage::FlippedByte, &["snapshots"]),
     ("config", Damage::HalfGone, &["backup", "tree"]),
+    ("config", Damage::Emptied, &["check"]),
 ];
 
 #[test]
@@ -277,9 +314,19 @@ fn damaged_files_are_named() {
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         // Ids may be shortened to eight digits, as restic does.
         let short = &name[..name.len().min(8)];
-        broken.extend(judge(&format!("{what} {damage:?}: {}", words.join(" ")), 8, &[short], &outcome));
+        let fault = format!("{what} {damage:?}: {}", words.join(" "));
+        broken.extend(judge(&fault, 8, &[short], &outcome));
+        broken.extend(next_step(&fault, next_after_damage(what, words[0]), &outcome));
     }
     assert!(broken.is_empty(), "{}", broken.join("\n\n"));
+}
+
+/// What is not said of what to do next, behind `hint:` or by the usage.
+fn next_step(fault: &str, words: &[&str], outcome: &Outcome) -> Option<String> {
+    let said = ["hint:", "Usage:"].iter().filter_map(|mark| outcome.stderr.find(mark)).min();
+    let said = said.map_or("", |at| &outcome.stderr[at..]);
+    let missing: Vec<_> = words.iter().filter(|word| !said.contains(**word)).collect();
+    (!missing.is_empty()).then(|| format!("{fault}: the next step lacks {missing:?}\n{}", outcome.stderr))
 }
 
 /// What is wrong with an outcome: code, missing words, or a crash report in place of words.

@@ -12,7 +12,7 @@ fn restic_restores_the_torture_tree() {
     let scratch = Scratch::new("harness");
     let tree = scratch.join("tree");
     Torture::small().build(&tree);
-    let restic = Restic::init(scratch.path());
+    let restic = Restic::quick(scratch.path());
     println!("{}", restic.version());
     let backup = restic.backup(scratch.path(), &[], ["tree"]);
     restic.assert_clean();
@@ -25,7 +25,7 @@ fn restic_restores_the_torture_tree() {
 fn restic_writes_one_tree_per_source_and_zone() {
     let scratch = Scratch::new("harness");
     Torture::small().build(&scratch.join("tree"));
-    let restic = Restic::init(scratch.path());
+    let restic = Restic::quick(scratch.path());
     let first = restic.backup(scratch.path(), &[], ["tree"]);
     let again = restic.backup(scratch.path(), &["--force"], ["tree"]);
     assert_eq!(first.tree, again.tree);
@@ -40,7 +40,7 @@ fn a_mutated_tree_adds_blobs_for_what_changed_only() {
     let scratch = Scratch::new("harness");
     let tree = scratch.join("tree");
     Torture::small().build(&tree);
-    let restic = Restic::init(scratch.path());
+    let restic = Restic::quick(scratch.path());
     let first = restic.backup(scratch.path(), &[], ["tree"]);
     let mutation = tests::mutate::mutate(&tree, 1, 5);
     let second = restic.backup(scratch.path(), &[], ["tree"]);
@@ -55,7 +55,7 @@ fn mounts_of_their_own_change_the_tree_id() {
     let lower = scratch.folder("lower");
     Torture::small().build(&lower.join("tree"));
     let (at, state) = (scratch.folder("at"), scratch.folder("state"));
-    let restic = Restic::init(scratch.path());
+    let restic = Restic::quick(scratch.path());
     let through = |plan: &MountPlan| {
         let mut command = plan.command(restic.binary());
         restic.dress(&mut command);

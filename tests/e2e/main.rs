@@ -3,7 +3,12 @@
 
 mod adoption;
 mod bad_input;
+mod flags;
 mod harness;
+mod memory;
+mod hostile;
 mod round_trip;
 mod same_tree;
 mod second_run;
+mod unreadable;
+mod version_one;

@@ -1,13 +1,14 @@
 //! What went in comes out: rsync sees no difference but the socket, whoever restores.
 
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tests::cli::Longshore;
 use tests::compare::assert_same_but_sockets;
 use tests::restic::Restic;
 use tests::scratch::Scratch;
-use tests::trees::Torture;
+use tests::trees::{Large, Torture};
 
 /// The torture tree in a repository.
 struct Stored {
@@ -21,8 +22,18 @@ impl Stored {
     fn new(torture: Torture) -> Self {
         let scratch = Scratch::new("round-trip");
         torture.build(&scratch.join("tree"));
-        let restic = Restic::init(scratch.path());
-        let longshore = Longshore::with_repository(restic.repository(), restic.password_file());
+        Self::of(scratch)
+    }
+
+    /// Of a folder whose tree is there.
+    fn of(scratch: Scratch) -> Self {
+        Self::with_partitions(scratch, |longshore| longshore)
+    }
+
+    /// The same, with other partitions in all that longshore does.
+    fn with_partitions(scratch: Scratch, cut: impl FnOnce(Longshore) -> Longshore) -> Self {
+        let restic = Restic::quick(scratch.path());
+        let longshore = cut(Longshore::with_repository(restic.repository(), restic.password_file()));
         let snapshot = longshore.backup(scratch.path(), &["--workers", "2"], ["tree"]).snapshot;
         Self { scratch, restic, longshore, snapshot }
     }
@@ -42,11 +53,15 @@ fn bytes_written(summary: &Value) -> u64 {
 
 #[test]
 fn heavy_both_restore_what_longshore_stored() {
-    let stored = Stored::new(Torture::of_this_run());
+    let (scratch, torture) = (Scratch::new("round-trip"), Torture::of_this_run());
+    torture.build(&scratch.join("tree"));
+    let range = torture.large.unwrap_or(Large::GATE).range;
+    let stored = Stored::with_partitions(scratch, |longshore| longshore.budget(2_000, range, 2 * range, range));
     let tree = stored.scratch.join("tree");
     let (ours, theirs) = (stored.scratch.join("by-longshore"), stored.scratch.join("by-restic"));
     stored.restore(&ours, &["--workers", "2", "--verify"]);
     assert_same_but_sockets(&tree, &ours.join("tree"));
+    assert_eq!(bytes_written(&stored.restore(&ours, &["--workers", "2"])), 0);
     stored.restic.restore(&stored.snapshot, &theirs);
     assert_same_but_sockets(&tree, &theirs.join("tree"));
 }
@@ -55,13 +70,30 @@ fn heavy_both_restore_what_longshore_stored() {
 fn longshore_restores_what_restic_stored() {
     let scratch = Scratch::new("round-trip");
     Torture::small().build(&scratch.join("tree"));
-    let restic = Restic::init(scratch.path());
+    let restic = Restic::quick(scratch.path());
     restic.backup(scratch.path(), &["--host", "elsewhere"], ["tree"]);
     let longshore = Longshore::with_repository(restic.repository(), restic.password_file());
     let target = scratch.join("restored");
     let words = ["restore", "latest", "--host", "elsewhere", "--target", target.to_str().expect("a plain name")];
     longshore.run(words).expect_code(0);
     assert_same_but_sockets(&scratch.join("tree"), &target.join("tree"));
+}
+
+/// Name, time of the last change of the inode, and inode of everything below a folder: what a write would change. Not of
+/// directories: whoever lists one changes its time of access, which the next restore sets again.
+fn touched(folder: &Path) -> Vec<String> {
+    let mut find = std::process::Command::new("find");
+    let outcome = tests::process::run(find.arg(folder).args(["!", "-type", "d", "-printf", "%P %C@ %i\\0"]));
+    let text = String::from_utf8_lossy(&outcome.expect_code(0).stdout).into_owned();
+    let mut lines: Vec<String> = text.split('\0').map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// Bytes of the originals of files in `restored`.
+fn original_bytes(tree: &Path, restored: &Path, files: &[PathBuf]) -> u64 {
+    let original = |file: &PathBuf| tree.join(file.strip_prefix(restored).expect("it is in there"));
+    files.iter().map(|file| original(file).metadata().expect("an original").len()).sum()
 }
 
 #[test]
@@ -71,18 +103,48 @@ fn a_second_restore_writes_nothing_and_a_changed_one_what_differs() {
     let target = stored.scratch.join("restored");
     let first = bytes_written(&stored.restore(&target, &[]));
     assert!(first > 0);
+    let before = touched(&target);
     assert_eq!(bytes_written(&stored.restore(&target, &[])), 0);
+    let after = touched(&target);
+    let differing: Vec<_> = after.iter().filter(|line| before.binary_search(line).is_err()).collect();
+    assert!(after.len() == before.len() && differing.is_empty(), "touched: {differing:?}");
     assert_same_but_sockets(&tree, &target.join("tree"));
     let mutation = tests::mutate::mutate(&target, 1, 11);
+    let lost = [&mutation.changed, &mutation.removed].map(|files| original_bytes(&tree, &target.join("tree"), files));
     let again = bytes_written(&stored.restore(&target, &["--delete"]));
-    println!("{} files differed: {again} of {first} bytes written", mutation.count());
-    assert!(again > 0 && again <= first / 10, "{again} of {first} bytes for {mutation:?}");
+    println!("{} files differed, of {lost:?} bytes: {again} of {first} bytes written", mutation.count());
+    assert!(again > 0 && again <= lost.iter().sum(), "{again} of {first} bytes for {mutation:?}");
     assert_same_but_sockets(&tree, &target.join("tree"));
+}
+
+/// The chunker's largest chunk: what a restore compares, and writes, as one.
+const CHUNK_MAX: u64 = 8 << 20;
+
+#[test]
+fn of_a_large_file_the_changed_chunks_are_written() {
+    const SIZE: usize = 64 << 20;
+    const PLACES: u64 = 3;
+    let scratch = Scratch::new("round-trip");
+    let content = tests::bytes::Bytes::new(12).vec(SIZE);
+    std::fs::write(scratch.folder("tree").join("file"), &content).expect("written");
+    let stored = Stored::of(scratch);
+    let target = stored.scratch.join("restored");
+    assert_eq!(bytes_written(&stored.restore(&target, &[])), SIZE as u64);
+    let restored = target.join("tree/file");
+    let inode = restored.metadata().expect("restored").ino();
+    let file = std::fs::OpenOptions::new().write(true).open(&restored).expect("opened");
+    for place in 1..=PLACES {
+        file.write_all_at(b"changed", place * SIZE as u64 / (PLACES + 1)).expect("written");
+    }
+    let again = bytes_written(&stored.restore(&target, &[]));
+    println!("{again} of {SIZE} bytes written for {PLACES} changed places");
+    assert!(again > 0 && again <= PLACES * CHUNK_MAX, "{again} bytes");
+    assert!(std::fs::read(&restored).expect("read") == content);
+    assert_eq!(restored.metadata().expect("restored").ino(), inode, "the file is not another one");
 }
 
 #[test]
 fn sparse_restores_keep_holes_and_contents() {
-    use std::os::unix::fs::MetadataExt;
     let stored = Stored::new(Torture::small());
     let target = stored.scratch.join("restored");
     stored.restore(&target, &["--sparse"]);

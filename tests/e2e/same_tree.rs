@@ -27,7 +27,7 @@ impl Pair {
     /// Without a tree.
     fn bare() -> Self {
         let scratch = Scratch::new("same-tree");
-        let restic = Restic::init(scratch.path());
+        let restic = Restic::quick(scratch.path());
         println!("{}", restic.version());
         Self { scratch, restic }
     }
@@ -96,6 +96,9 @@ fn heavy_budgets_and_workers_change_nothing() {
         pair.assert_equal(&expected.tree, &found.tree, &[name]);
         let parts = ["subtree", "name_range", "byte_range"].map(|kind| found.partitions(kind));
         println!("{name}: {parts:?} partitions, {} seams matched", found.seams("matched"));
+        if !name.starts_with("huge") {
+            assert_eq!(found.workers_that_finished(), workers.parse::<usize>().ok(), "{}", found.summary);
+        }
         for (sum, count) in seen.iter_mut().zip(parts.into_iter().chain([found.seams("matched")])) {
             *sum += count;
         }
@@ -110,10 +113,16 @@ fn heavy_ranges_of_a_large_file_meet_or_are_done_again() {
     let large = torture.large.unwrap_or(Large::GATE);
     let pair = Pair::new(torture);
     let longshore = pair.longshore().budget(2_000, large.range, 2 * large.range, large.range);
-    let found = pair.assert_same(pair.scratch.path(), &longshore, &["--workers", "5"], &["tree"]);
-    let (matched, redone) = (found.seams("matched"), found.seams("redone"));
-    println!("{} byte ranges, seams: {matched} matched, {redone} done again", found.partitions("byte_range"));
-    assert!(found.partitions("byte_range") > 0 && matched > 0 && redone > 0, "{}", found.summary);
+    let expected = pair.restic.backup(pair.scratch.path(), &[], ["tree"]);
+    for workers in ["5", "1"] {
+        let found = longshore.backup(pair.scratch.path(), &["--force", "--workers", workers], ["tree"]);
+        pair.assert_equal(&expected.tree, &found.tree, &[workers]);
+        let (matched, redone) = (found.seams("matched"), found.seams("redone"));
+        let ranges = found.partitions("byte_range");
+        println!("{workers} workers: {ranges} byte ranges, seams: {matched} matched, {redone} done again");
+        assert!(ranges > 0 && matched > 0 && redone > 0, "{}", found.summary);
+        assert_eq!(found.workers_that_finished(), workers.parse::<usize>().ok(), "{}", found.summary);
+    }
 }
 
 #[test]
@@ -187,5 +196,11 @@ fn heavy_folders_of_the_system() {
     let longshore = pair.longshore().budget(3_000, 64 * MIB, 1 << 40, 1 << 40);
     for folder in ["/etc", "/usr/share"].into_iter().chain(full.then_some("/usr/lib")) {
         pair.assert_same(pair.scratch.path(), &longshore, &["--workers", "5"], &[folder]);
+    }
+    let expected = pair.restic.backup(pair.scratch.path(), &["--force"], ["/etc"]);
+    for (name, [entries, bytes, threshold, range], workers) in BUDGETS {
+        let longshore = pair.longshore().budget(*entries, *bytes, *threshold, *range);
+        let found = longshore.backup(pair.scratch.path(), &["--force", "--workers", workers], ["/etc"]);
+        pair.assert_equal(&expected.tree, &found.tree, &["/etc", name]);
     }
 }

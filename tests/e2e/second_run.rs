@@ -1,5 +1,6 @@
 //! A second backup costs what has changed and no more.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -50,12 +51,40 @@ fn a_changed_percent_adds_what_restic_adds() {
 }
 
 #[test]
+fn of_a_changed_large_file_come_the_blobs_of_restic_and_those_before_seams() {
+    const MIB: u64 = 1 << 20;
+    let scratch = Scratch::new("second-run");
+    let mut content = tests::bytes::Bytes::new(31).vec(64 << 20);
+    let file = scratch.folder("tree").join("file");
+    std::fs::write(&file, &content).expect("written");
+    let restic = Restic::quick(scratch.path());
+    let longshore = longshore(&restic).budget(500, 8 * MIB, 16 * MIB, 8 * MIB);
+    longshore.backup(scratch.path(), &["--workers", "2"], ["tree"]);
+    let twin = copied(&restic, &scratch.join("twin"));
+    // One percent in one piece, and everything behind it moved.
+    content.splice((30 << 20)..(30 << 20), tests::bytes::Bytes::new(32).vec(640 << 10));
+    std::fs::write(&file, &content).expect("written");
+    let before: BTreeSet<String> = restic.ids("blobs").into_iter().collect();
+    let ours = longshore.backup(scratch.path(), &["--workers", "2"], ["tree"]);
+    let theirs = twin.backup(scratch.path(), &[], ["tree"]);
+    assert_eq!(ours.tree, theirs.tree);
+    assert!(ours.partitions("byte_range") > 2 && ours.seams("matched") > 0, "{}", ours.summary);
+    let new = |restic: &Restic| -> BTreeSet<String> {
+        restic.ids("blobs").into_iter().filter(|blob| !before.contains(blob)).collect()
+    };
+    let (found, expected) = (new(&restic), new(&twin));
+    let surplus = found.difference(&expected).count() as u64;
+    println!("{} new blobs by restic, {surplus} more before seams", expected.len());
+    assert!(expected.is_subset(&found) && surplus <= ours.chunks_before_seams(), "{}", ours.summary);
+}
+
+#[test]
 fn heavy_packs_are_not_crumbs() {
     const WORKERS: u64 = 2;
     let scratch = Scratch::new("second-run");
     Torture::of_this_run().build(&scratch.join("tree"));
     let (ours, theirs) = (scratch.folder("ours"), scratch.folder("theirs"));
-    let (ours, theirs) = (Restic::init(&ours), Restic::init(&theirs));
+    let (ours, theirs) = (Restic::init(&ours), Restic::quick(&theirs));
     let backup = longshore(&ours).backup(scratch.path(), &["--workers", &WORKERS.to_string()], ["tree"]);
     theirs.backup(scratch.path(), &[], ["tree"]);
     let (packs, expected) = (ours.ids("packs").len() as u64, theirs.ids("packs").len() as u64);

@@ -51,6 +51,12 @@ impl Backup {
         self.summary["seams"][kind].as_u64().unwrap_or_else(|| panic!("no seams.{kind} in {}", self.summary))
     }
 
+    /// How many workers finished at least one partition.
+    pub fn workers_that_finished(&self) -> Option<usize> {
+        let by_worker = self.summary["partitions"]["by_worker"].as_object()?;
+        Some(by_worker.values().filter(|count| count.as_u64() > Some(0)).count())
+    }
+
     /// Chunks that were stored before a seam's shared cut and belong to no file: the one thing restic does not store.
     pub fn chunks_before_seams(&self) -> u64 {
         self.summary["seams"]["surplus_blobs"].as_u64().unwrap_or(0)
@@ -77,6 +83,12 @@ impl Longshore {
         self.variables.retain(|(present, _)| present != name);
         self.variables.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Another environment, with a fresh home and one more variable.
+    pub fn clone_with(&self, name: &str, value: &str) -> Self {
+        let variables = self.variables.clone();
+        Self { variables, limit_seconds: self.limit_seconds, ..Self::new() }.variable(name, value)
     }
 
     /// Small partitions: so many entries and bytes a task, files above `threshold` in ranges of `range`.

@@ -15,8 +15,19 @@ impl Frozen {
     /// Stops the backup `child` once it has locked `repository` and `packs` packs are there.
     ///
     /// Panics if it ends before.
-    pub fn in_the_middle(mut child: Child, repository: &Path, packs: usize) -> Self {
-        while complete_files(&repository.join("locks")) == 0 || packs_in(repository) < packs {
+    pub fn in_the_middle(child: Child, repository: &Path, packs: usize) -> Self {
+        Self::once(child, repository, || packs_in(repository) >= packs)
+    }
+
+    /// Stops the backup `child` once it has locked `repository` and `files` index files are there.
+    ///
+    /// Panics if it ends before.
+    pub fn with_index_files(child: Child, repository: &Path, files: usize) -> Self {
+        Self::once(child, repository, || complete_files(&repository.join("index")) >= files)
+    }
+
+    fn once(mut child: Child, repository: &Path, is_far_enough: impl Fn() -> bool) -> Self {
+        while complete_files(&repository.join("locks")) == 0 || !is_far_enough() {
             assert!(child.try_wait().expect("asked").is_none(), "the backup ended before it was met in the middle");
             std::thread::yield_now();
         }

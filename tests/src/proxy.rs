@@ -3,7 +3,9 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,9 @@ struct Planned {
 struct Shared {
     planned: Mutex<Vec<Planned>>,
     seen: Mutex<Vec<Seen>>,
+    /// What bodies of requests may take together; 0: as much as they like.
+    bytes_per_second: AtomicU64,
+    line: Mutex<()>,
 }
 
 /// A running proxy; its threads end with their connections.
@@ -106,9 +111,20 @@ impl Proxy {
         lock(&self.shared.planned).push(Planned { kind, part_of_target: part_of_target.to_owned(), fault, times });
     }
 
+    /// Lets the bodies of all requests together pass at a rate; 0: without limit, from the next body on.
+    pub fn limit(&self, bytes_per_second: u64) {
+        self.shared.bytes_per_second.store(bytes_per_second, Ordering::Relaxed);
+    }
+
     /// Everything that came.
     pub fn seen(&self) -> Vec<Seen> {
         lock(&self.shared.seen).clone()
+    }
+
+    /// How many of a kind came with `part_of_target` in path or query.
+    pub fn count_at(&self, kind: Kind, part_of_target: &str) -> usize {
+        let is_it = |seen: &&Seen| seen.kind == kind && seen.target.contains(part_of_target);
+        lock(&self.shared.seen).iter().filter(is_it).count()
     }
 
     /// How many of a kind came.
@@ -127,6 +143,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
+    /// Takes the time that a body needs at the rate of this proxy; one body after the other.
+    fn take_time(&self, bytes: usize) {
+        let _line = lock(&self.line);
+        let mut left = bytes as f64;
+        while left > 0.0 {
+            let rate = self.bytes_per_second.load(Ordering::Relaxed);
+            if rate == 0 {
+                return;
+            }
+            let step = 0.05_f64;
+            crate::services::pause(Duration::from_secs_f64(step.min(left / rate as f64)));
+            left -= rate as f64 * step;
+        }
+    }
+
     /// The fault that is planned for a request, if any; notes the request.
     fn meet(&self, head: &Head) -> Option<Fault> {
         let (kind, target) = (head.kind(), head.target().to_owned());
@@ -237,6 +268,7 @@ fn serve(shared: &Shared, client: TcpStream, port: u16) -> io::Result<()> {
     while let Some(request) = Head::read(&mut from_client)? {
         let mut body = request.body(&mut from_client)?;
         let fault = shared.meet(&request);
+        shared.take_time(body.len());
         match fault {
             Some(Fault::DamageBody) => flip_a_bit(&mut body),
             Some(Fault::LoseRequest) => break,

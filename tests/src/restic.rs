@@ -3,7 +3,12 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
+use fleet::rand::SystemRandom;
+use repository::format::key::{KeyOwner, ScryptParameters};
+use repository::repository::Repository;
+use repository::storage::Local;
 use serde_json::Value;
 
 use crate::process::{self, Outcome};
@@ -57,13 +62,25 @@ impl Restic {
         Self { cache, variables, ..Self::at(Path::new(location), password_file) }
     }
 
-    /// A new repository `repository` in `folder`, with `password` beside it.
+    /// A new repository `repository` in `folder`, with `password` beside it, as restic makes it.
     pub fn init(folder: &Path) -> Self {
-        let password_file = folder.join("password");
-        std::fs::write(&password_file, PASSWORD).unwrap_or_else(|error| panic!("{}: {error}", password_file.display()));
-        let restic = Self::at(&folder.join("repository"), &password_file);
+        let restic = Self::in_folder(folder);
         restic.run(["init"]).expect_code(0);
         restic
+    }
+
+    /// The same with a key on which a password is tried in no time: each of the many programs of a test would take half
+    /// a second of CPU for that.
+    pub fn quick(folder: &Path) -> Self {
+        let restic = Self::in_folder(folder);
+        make_quick_repository(restic.repository());
+        restic
+    }
+
+    fn in_folder(folder: &Path) -> Self {
+        let password_file = folder.join("password");
+        std::fs::write(&password_file, PASSWORD).unwrap_or_else(|error| panic!("{}: {error}", password_file.display()));
+        Self::at(&folder.join("repository"), &password_file)
     }
 
     /// Where the repository is.
@@ -218,4 +235,20 @@ fn version_of(binary: &Path) -> Option<(u32, u32)> {
     let text = String::from_utf8(output.stdout).ok()?;
     let mut numbers = text.strip_prefix("restic ")?.split(|letter: char| !letter.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// On a thread of its own: the test may be in a runtime already.
+fn make_quick_repository(folder: &Path) {
+    let made = std::thread::scope(|scope| {
+        let making = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let (storage, random) = (Arc::new(Local::new(folder)), Arc::new(SystemRandom));
+            let cost = ScryptParameters { n: 16, r: 1, p: 1 };
+            let owner = KeyOwner { created: "2026-01-02T03:04:05Z".to_owned(), ..KeyOwner::default() };
+            let made = Repository::init_with_cost(storage, PASSWORD.as_bytes(), owner, cost, random);
+            runtime.block_on(made).map(|_| ())
+        });
+        making.join().expect("no panic")
+    });
+    made.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
 }

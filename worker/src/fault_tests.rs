@@ -238,7 +238,7 @@ async fn a_report_that_is_too_long_for_a_message_becomes_an_object() {
         ended_at: UnixTime::default(),
     };
     for problems in [10, 200] {
-        reporter.send_result(report(problems)).await.unwrap();
+        reporter.send_result(report(problems), std::future::ready(())).await.unwrap();
     }
     let wait = std::time::Duration::ZERO;
     let read = site.state.read_reports(&job, &Position::default(), 9, wait).await.unwrap();

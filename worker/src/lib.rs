@@ -4,6 +4,7 @@
 
 pub mod worker;
 mod pull;
+mod running;
 mod job;
 mod walk;
 mod parent;

@@ -15,8 +15,9 @@ use std::time::Duration;
 use fleet::metrics::AttemptEnd;
 use fleet::queue::{Address, Delay, Delivery, Message, QueueError, Receipt, Route};
 use futures::FutureExt;
+use futures::future::{join3, ready};
 use proto::auth::MessageKey;
-use proto::envelope::{Envelope, EnvelopeError};
+use proto::envelope::{Envelope, EnvelopeError, MESSAGE_BYTES_MAX};
 use proto::id::{Id, JobId};
 use proto::names::{Record, job_record, stored};
 use proto::report::{Outcome, PROBLEMS_MAX, Payload, ResultReport};
@@ -38,6 +39,8 @@ use crate::worker::{Doors, Shared};
 const ATTEMPTS_MAX: u32 = 6;
 /// A (task, round) that so many workers began and did not live to end is dead-lettered.
 const LOST_STARTS_MAX: usize = 3;
+/// So much is kept of a message that is too long.
+const KEPT_OF_LONG_BYTES: usize = 4096;
 /// How long a slot waits before it asks a queue again that failed.
 const CONSUME_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -188,23 +191,8 @@ impl Slot {
             }
             Err(error) => return dead(message, error.reason()),
         };
-        // A cancelled restore still takes away what it left in the target.
-        let is_last = matches!(task.work, Work::Restore(proto::restore::RestoreWork::Close));
-        if !is_last && doors.state.cancel_requested(&task.job).await.unwrap_or(false) {
-            return Verdict::Ack(AttemptEnd::Cancelled);
-        }
-        match self.has_ended(&task.job).await {
-            Ok(true) => return Verdict::Ack(AttemptEnd::JobEnded),
-            Ok(false) => {}
-            Err(error) => return self.later(route, message, &error.chain(), "storage"),
-        }
-        // Not before it is known that the job still runs: else it would come back for ever.
-        if task.refused_by.contains(&self.shared.settings.worker) {
-            let copy = Message { last_error: Some("refused".to_owned()), ..message.clone() };
-            return Verdict::Instead(Address::Later(route.clone(), Delay::S5), copy);
-        }
-        if self.is_poison(&task).await {
-            return dead(message, "starts");
+        if let Some(refusal) = self.refusal(route, message, &task).await {
+            return refusal;
         }
         let hold = self.shared.hold(task.id, task.round);
         let began = doors.clock.monotonic();
@@ -216,8 +204,9 @@ impl Slot {
         };
         metrics::count_work(route, doors.clock.monotonic().saturating_sub(began));
         drop(hold);
-        let (job, worker) = (&task.job, &self.shared.settings.worker);
-        let _ = doors.state.take_back_start(job, &task.id, task.round, worker).await;
+        if !matches!(done, Some(Ok(_))) {
+            self.take_back_start(&task).await;
+        }
         let Some(done) = done else {
             tracing::warn!(task = %task.id, "a task is handed back: it does not end within the time to leave");
             return Verdict::Instead(Address::Tasks(route.clone()), message.clone());
@@ -235,12 +224,41 @@ impl Slot {
         }
     }
 
+    /// What becomes of a task that is not begun. If it is begun, its start stands in the job state.
+    async fn refusal(&self, route: &Route, message: &Message, task: &Task) -> Option<Verdict> {
+        // Asked in one go: nearly always every answer is needed.
+        let cancelled = self.shared.doors.state.cancel_requested(&task.job);
+        let (cancelled, ended, is_poison) = join3(cancelled, self.has_ended(&task.job), self.is_poison(task)).await;
+        // A cancelled restore still takes away what it left in the target.
+        let is_last = matches!(task.work, Work::Restore(proto::restore::RestoreWork::Close));
+        let refusal = match ended {
+            _ if !is_last && cancelled.unwrap_or(false) => Verdict::Ack(AttemptEnd::Cancelled),
+            Ok(true) => Verdict::Ack(AttemptEnd::JobEnded),
+            Err(error) => self.later(route, message, &error.chain(), "storage"),
+            // Not before it is known that the job still runs: else it would come back for ever.
+            Ok(false) if task.refused_by.contains(&self.shared.settings.worker) => {
+                let copy = Message { last_error: Some("refused".to_owned()), ..message.clone() };
+                Verdict::Instead(Address::Later(route.clone(), Delay::S5), copy)
+            }
+            Ok(false) if is_poison => return Some(dead(message, "starts")),
+            Ok(false) => return None,
+        };
+        self.take_back_start(task).await;
+        Some(refusal)
+    }
+
+    /// Whether that was done is not known: a start too many is noted for a while.
+    async fn take_back_start(&self, task: &Task) {
+        let (state, worker) = (&self.shared.doors.state, &self.shared.settings.worker);
+        let _ = state.take_back_start(&task.job, &task.id, task.round, worker).await;
+    }
+
     /// An error that trying again will not mend ends the job: its coordinator is told why.
     async fn give_up(&self, task: &Task, message: &Message, error: &WorkerError) -> Verdict {
         let reason = error.chain();
         tracing::debug!(task = %task.id, reason, "a task was given up");
         let result = self.result(task, Outcome::Failed { reason });
-        match self.shared.jobs.reporter(&task.job, &self.key).send_result(result).await {
+        match self.shared.jobs.reporter(&task.job, &self.key).send_result(result, ready(())).await {
             Ok(()) => Verdict::Ack(AttemptEnd::Failed),
             Err(_) => dead(message, "failed"),
         }
@@ -248,10 +266,18 @@ impl Slot {
 
     /// Whether the job's record says that it has ended.
     async fn has_ended(&self, job: &JobId) -> Result<bool, WorkerError> {
+        let Doors { repository, clock, .. } = &self.shared.doors;
+        let asked_at = clock.monotonic();
+        if self.shared.running.ran(job, asked_at) {
+            return Ok(false);
+        }
         let name = stored(&job_record(job, Record::Result));
-        match self.shared.doors.repository.storage().size(&name).await {
+        match repository.storage().size(&name).await {
             Ok(_) => Ok(true),
-            Err(error) if error.kind == repository::storage::StorageErrorKind::NotFound => Ok(false),
+            Err(error) if error.kind == repository::storage::StorageErrorKind::NotFound => {
+                self.shared.running.saw(job, asked_at);
+                Ok(false)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -288,7 +314,8 @@ impl Slot {
             }
             Err(error) => return Err(error),
         };
-        reporter.send_result(result).await?;
+        // A crash between the two counts as one in the work, or as none.
+        reporter.send_result(result, self.take_back_start(task)).await?;
         Ok(verdict)
     }
 
@@ -366,8 +393,13 @@ impl Slot {
     }
 }
 
+/// What is too long for a message is cut: its beginning tells people what it was.
 fn dead(message: &Message, reason: &str) -> Verdict {
-    Verdict::Instead(Address::DeadTasks, Message { last_error: Some(reason.to_owned()), ..message.clone() })
+    let body = match message.body.len() > MESSAGE_BYTES_MAX {
+        true => message.body.slice(..KEPT_OF_LONG_BYTES),
+        false => message.body.clone(),
+    };
+    Verdict::Instead(Address::DeadTasks, Message { body, last_error: Some(reason.to_owned()), ..message.clone() })
 }
 
 #[cfg(test)]

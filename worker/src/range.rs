@@ -15,6 +15,7 @@ use crate::error::WorkerError;
 use crate::job::{JobContext, new_blob};
 use crate::meter::Meter;
 use crate::pipeline::{encode_chunks, identity_of};
+use crate::read::lengthen;
 use crate::walk::{check_near, check_root};
 
 /// Bytes that are read in one go.
@@ -40,7 +41,7 @@ impl RangeReader {
         let offset = self.cutter.read_from();
         self.drop_before(self.cutter.keep_from().min(offset));
         let held = self.kept.len();
-        self.kept.resize(held + wanted, 0);
+        lengthen(&mut self.kept, held + wanted);
         let read = self.file.read_at(offset, &mut self.kept[held..])?;
         self.kept.truncate(held + read);
         let mut chunks = Vec::new();

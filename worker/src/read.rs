@@ -28,6 +28,16 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(4096).all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
+/// Makes a buffer so long. What is behind its content is of no account, and yet has to be something: copied zeros cost
+/// next to nothing in builds that are not optimised, too.
+pub(crate) fn lengthen(buffer: &mut Vec<u8>, length: usize) {
+    const ZEROS: &[u8] = &[0; 64 << 10];
+    buffer.reserve(length.saturating_sub(buffer.len()));
+    while buffer.len() < length {
+        buffer.extend_from_slice(&ZEROS[..ZEROS.len().min(length - buffer.len())]);
+    }
+}
+
 /// A file that was read whole.
 pub(crate) struct ReadFile {
     /// As `fstat` said before the first byte was read.
@@ -80,7 +90,7 @@ impl FileReader {
         // One byte more than the file is said to have tells its end in the same call.
         let expected = self.metadata.size.saturating_sub(self.offset).saturating_add(1);
         let wanted = usize::try_from(expected).unwrap_or(usize::MAX).clamp(512, READ_BYTES);
-        self.pending.resize(kept + wanted, 0);
+        lengthen(&mut self.pending, kept + wanted);
         let read = self.file.read_at(self.offset, &mut self.pending[kept..])?;
         self.pending.truncate(kept + read);
         self.offset += read as u64;
@@ -107,6 +117,15 @@ pub(crate) fn read_batch(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_buffer_keeps_what_it_held() {
+        for length in [0, 3, 4, 70_000, 200_000] {
+            let mut buffer = vec![1, 2, 3];
+            lengthen(&mut buffer, length);
+            assert_eq!((buffer.len(), &buffer[..3]), (length.max(3), &[1, 2, 3][..]));
+        }
+    }
 
     #[test]
     fn the_zero_chunk_is_the_digest_of_its_zeros() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fleet::objects::{Objects, ObjectsExt};
 use fleet::state::JobState;
+use futures::future::join;
 use proto::auth::MessageKey;
 use proto::envelope::{Envelope, EnvelopeError, SCHEMA_MINOR};
 use proto::handles::Clock;
@@ -54,8 +55,13 @@ impl Reporter {
         envelope.seal(&self.key)
     }
 
-    /// Sends a task's result; what is too long for a message goes into objects first.
-    pub(crate) async fn send_result(&self, mut result: ResultReport) -> Result<(), WorkerError> {
+    /// Sends a task's result; what is too long for a message goes into objects first. `beside` is done in one go with the
+    /// sending.
+    pub(crate) async fn send_result(
+        &self,
+        mut result: ResultReport,
+        beside: impl Future<Output = ()>,
+    ) -> Result<(), WorkerError> {
         let mut payloads = Vec::new();
         collect(&mut result, &mut payloads);
         let mut total: u64 = payloads.iter().map(|payload| inline_bytes(payload)).sum();
@@ -71,15 +77,17 @@ impl Reporter {
             }
         }
         let report = Report::Result(Box::new(result));
-        match self.seal(&report) {
-            Ok(sealed) => append(&*self.state, &*self.clock, &self.job, Bytes::from(sealed)).await,
+        let sealed = match self.seal(&report) {
             // Many names, problems or nodes: all of it becomes an object.
             Err(EnvelopeError::TooLong { .. }) => {
                 let encoded = rmp_serde::to_vec_named(&report).map_err(|error| unsendable(&error))?;
-                self.send(&Report::Long(self.objects.store(&self.job, encoded).await?)).await
+                self.seal(&Report::Long(self.objects.store(&self.job, encoded).await?))
             }
-            Err(error) => Err(unsendable(&error)),
-        }
+            sealed => sealed,
+        };
+        let sealed = Bytes::from(sealed.map_err(|error| unsendable(&error))?);
+        let (sent, ()) = join(append(&*self.state, &*self.clock, &self.job, sealed), beside).await;
+        sent
     }
 }
 

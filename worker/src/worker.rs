@@ -17,6 +17,7 @@ use crate::job::Jobs;
 use crate::meter::Meter;
 use crate::pull::Slot;
 use crate::restore::{Restores, Targets};
+use crate::running::RunningJobs;
 pub use crate::stop::Drain;
 
 /// How often a worker says that it lives.
@@ -73,6 +74,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) doors: Doors,
     pub(crate) jobs: Jobs,
+    pub(crate) running: RunningJobs,
     pub(crate) restores: Restores,
     pub(crate) checks: Checks,
     pub(crate) meter: Arc<Meter>,
@@ -91,6 +93,7 @@ impl Worker {
                 settings,
                 doors,
                 jobs,
+                running: RunningJobs::default(),
                 restores: Restores::default(),
                 checks,
                 meter,

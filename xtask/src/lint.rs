@@ -4,7 +4,7 @@ use crate::command::{cargo, run};
 use crate::failure::Failure;
 use crate::report::Report;
 use crate::workspace::Workspace;
-use crate::{licences, tidy};
+use crate::{licences, plants, tidy};
 
 /// Lint as a command of its own.
 pub(crate) fn run_alone() -> Result<(), Failure> {
@@ -14,12 +14,13 @@ pub(crate) fn run_alone() -> Result<(), Failure> {
     result
 }
 
-/// Format, house rules, licences, clippy: the cheap ones first.
+/// Format, house rules, planted bugs, licences, clippy: the cheap ones first.
 pub(crate) fn run_all(report: &mut Report) -> Result<(), Failure> {
     let workspace = Workspace::load()?;
     let root = workspace.root.clone();
     report.phase("format", || run(&mut cargo(&root, &["fmt", "--all", "--", "--check"])))?;
     report.phase("tidy", || tidy::run(&workspace))?;
+    report.phase("plants", || plants::check(&root))?;
     report.phase("licences", || licences::run(&workspace.metadata))?;
     report.phase("clippy", || {
         run(&mut cargo(&root, &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))

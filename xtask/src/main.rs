@@ -23,17 +23,19 @@ use crate::failure::Failure;
 const USAGE: &str = "\
 cargo xtask COMMAND
 
-  test                    the gate: lint, unit tests, release build, black box tests, simulation seeds
+  test                    the gate: lint, unit tests, simulation seeds, black box tests
   test unit [ARGS]        unit tests only; no services; ARGS go to the test runner
-  test e2e [ARGS]         release build and black box tests; ARGS go to the test runner
+  test e2e [ARGS]         black box tests; ARGS go to the test runner (LONGSHORE_TEST_FULL=1: large data)
   test sim [--seed N | --seeds COUNT]
                           the simulation: one seed, or COUNT of them
-  test full               the gate with the large data sets and 10,000 seeds
+  test full               the same on the release build, with the large data sets and 10,000 seeds
   plants [--only NAME]    plant bugs that lose data, one by one: 500 seeds of the simulation have to find each
   services                find or install what the tests need
   lint                    format, clippy, tidy, licences
   tidy                    the house rules alone
-  bench [ARGS]            paired timing against the peers
+  bench [ARGS]            paired timing against restic
+  bench tasks | pipeline | scaling [ARGS]
+                          Celery's task path, a home-made pipeline, more and more workers: docs/benchmarks.md
   printable [--check]     ask stock restic which code points it writes as they are; write the table, or compare it";
 
 fn main() -> ExitCode {

@@ -40,9 +40,7 @@ pub(crate) fn run(only: Option<&str>) -> Result<(), Failure> {
         return Err(Failure::Missing { what, remedy: format!("{FOLDER} holds NAME.patch for each") });
     }
     let field = Field::fence_off(&root)?;
-    for plant in &plants {
-        field.apply(plant, &["--check"])?;
-    }
+    check(&root)?;
     let mut missed = 0;
     for plant in &plants {
         eprintln!("== {}", plant.name);
@@ -54,6 +52,19 @@ pub(crate) fn run(only: Option<&str>) -> Result<(), Failure> {
         }
     }
     if missed == 0 { Ok(()) } else { Err(Failure::Findings { check: "plants", count: missed }) }
+}
+
+/// Checks that every patch applies to the checkout as it stands: the code under a plant moves on.
+pub(crate) fn check(root: &Path) -> Result<(), Failure> {
+    list(&root.join(FOLDER))?.iter().try_for_each(|plant| apply(root, plant, &["--check"]))
+}
+
+fn apply(checkout: &Path, plant: &Plant, manner: &[&str]) -> Result<(), Failure> {
+    let mut git = Command::new("git");
+    git.current_dir(checkout).arg("apply").args(manner).arg(&plant.patch);
+    // Outside of any repository, as in a copy, it takes the paths of a patch as they are.
+    git.env("GIT_CEILING_DIRECTORIES", checkout.parent().unwrap_or(checkout));
+    capture(&mut git).map(|_| ()).map_err(|error| Failure::Plant { name: plant.name.clone(), source: error.into() })
 }
 
 fn list(folder: &Path) -> Result<Vec<Plant>, Failure> {
@@ -96,19 +107,11 @@ impl Field {
         self.folder.path().join("target")
     }
 
-    fn apply(&self, plant: &Plant, manner: &[&str]) -> Result<(), Failure> {
-        let mut git = Command::new("git");
-        // Outside of any repository `apply` takes the paths of a patch as they are.
-        git.current_dir(self.checkout()).env("GIT_CEILING_DIRECTORIES", self.folder.path());
-        git.arg("apply").args(manner).arg(&plant.patch);
-        capture(&mut git).map(|_| ()).map_err(|error| Failure::Plant { name: plant.name.clone(), source: error.into() })
-    }
-
     /// The first seed that finds the plant.
     fn find(&self, plant: &Plant) -> Result<Option<Found>, Failure> {
-        self.apply(plant, &[])?;
+        apply(&self.checkout(), plant, &[])?;
         let found = self.build().and_then(|()| self.first_failure());
-        self.apply(plant, &["--reverse"])?;
+        apply(&self.checkout(), plant, &["--reverse"])?;
         found
     }
 

@@ -8,15 +8,31 @@ use crate::command::{cargo, on_path, run};
 use crate::failure::Failure;
 use crate::report::Report;
 use crate::services::{self, Tools};
-use crate::{lint, simulation, workspace};
+use crate::{lint, simulation, tables, workspace};
 
-/// How much is run.
+/// How much is run, and of which build.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// What every change has to pass.
+    /// What every change has to pass. All of it runs what one build of the workspace made, with every assertion on: what
+    /// has to be built is half of a gate.
     Gate,
-    /// The same with the large data sets and many seeds.
+    /// The same with the large data sets and many seeds, on the release build.
     Full,
+}
+
+impl Extent {
+    fn of_environment() -> Self {
+        if std::env::var_os("LONGSHORE_TEST_FULL").is_some() { Self::Full } else { Self::Gate }
+    }
+}
+
+/// Which of the workspace's tests are meant.
+#[derive(Clone, Copy)]
+enum Suite {
+    /// Beside the code, without services.
+    Unit,
+    /// The package `tests`: the built program on real services.
+    BlackBox,
 }
 
 /// The program that runs tests.
@@ -40,16 +56,23 @@ impl Runner {
         }
     }
 
-    /// The words that start it with one of the profiles of `.config/nextest.toml`.
-    fn words(self, profile: &'static str) -> Vec<&'static str> {
-        match self {
-            Self::Nextest => vec!["nextest", "run", "--profile", profile],
-            Self::Cargo => vec!["test"],
+    /// The words that start it. Both suites name the whole workspace: another choice of packages has other features, and
+    /// everything is built again.
+    fn words(self, suite: Suite) -> Vec<&'static str> {
+        match (self, suite) {
+            (Self::Nextest, Suite::Unit) => {
+                vec!["nextest", "run", "--profile", "unit", "--workspace", "--filterset", "not package(tests)"]
+            }
+            (Self::Nextest, Suite::BlackBox) => {
+                vec!["nextest", "run", "--profile", "e2e", "--workspace", "--filterset", "package(tests)"]
+            }
+            (Self::Cargo, Suite::Unit) => vec!["test", "--workspace", "--exclude", "tests"],
+            (Self::Cargo, Suite::BlackBox) => vec!["test", "--package", "tests"],
         }
     }
 }
 
-/// Lint, services, unit tests, release build, black box tests, simulation.
+/// Lint, unit tests, services, simulation, black box tests.
 pub(crate) fn gate(extent: Extent) -> Result<(), Failure> {
     let mut report = Report::default();
     let result = gate_phases(&mut report, extent);
@@ -64,10 +87,13 @@ fn gate_phases(report: &mut Report, extent: Extent) -> Result<(), Failure> {
     lint::run_all(report)?;
     report.phase("unit tests", || unit(runner, &metadata, &[]))?;
     let tools = report.phase("services", services::provide_all)?;
-    let binary = report.phase("build release", || build_release(&metadata))?;
+    let binary = report.phase("build", || build(&metadata, extent))?;
     match extent {
         Extent::Gate => simulation::run_gate(report)?,
-        Extent::Full => simulation::run_in(report, &["--seeds", simulation::FULL_SEEDS])?,
+        Extent::Full => {
+            report.phase("printable names", || tables::run(tables::Mode::Check))?;
+            simulation::run_in(report, &["--seeds", simulation::FULL_SEEDS])?;
+        }
     }
     report.phase("black box tests", || e2e(runner, &metadata, &tools, &binary, extent, &[]))
 }
@@ -87,8 +113,7 @@ pub(crate) fn e2e_alone(arguments: &[&str]) -> Result<(), Failure> {
     let mut report = Report::default();
     let metadata = workspace::metadata()?;
     let runner = Runner::find();
-    let extent = if std::env::var_os("LONGSHORE_TEST_FULL").is_some() { Extent::Full } else { Extent::Gate };
-    let result = e2e_phases(&mut report, runner, &metadata, extent, arguments);
+    let result = e2e_phases(&mut report, runner, &metadata, Extent::of_environment(), arguments);
     report.print();
     result
 }
@@ -101,13 +126,12 @@ fn e2e_phases(
     arguments: &[&str],
 ) -> Result<(), Failure> {
     let tools = report.phase("services", services::provide_all)?;
-    let binary = report.phase("build release", || build_release(metadata))?;
+    let binary = report.phase("build", || build(metadata, extent))?;
     report.phase("black box tests", || e2e(runner, metadata, &tools, &binary, extent, arguments))
 }
 
 fn unit(runner: Runner, metadata: &Metadata, arguments: &[&str]) -> Result<(), Failure> {
-    let mut words = runner.words("unit");
-    words.extend(["--workspace", "--exclude", "tests"]);
+    let mut words = runner.words(Suite::Unit);
     words.extend(arguments);
     let tools = services::provide_for_unit_tests()?;
     run(cargo(metadata.workspace_root.as_std_path(), &words).env("LONGSHORE_RESTIC", &tools.restic))
@@ -121,8 +145,7 @@ fn e2e(
     extent: Extent,
     arguments: &[&str],
 ) -> Result<(), Failure> {
-    let mut words = runner.words("e2e");
-    words.extend(["--package", "tests"]);
+    let mut words = runner.words(Suite::BlackBox);
     words.extend(arguments);
     let mut command = cargo(metadata.workspace_root.as_std_path(), &words);
     command.env("LONGSHORE_BIN", binary).env("LONGSHORE_RESTIC", &tools.restic);
@@ -131,6 +154,21 @@ fn e2e(
         command.env("LONGSHORE_TEST_FULL", "1");
     }
     run(&mut command)
+}
+
+/// Builds what an extent tests and returns where the program is.
+fn build(metadata: &Metadata, extent: Extent) -> Result<PathBuf, Failure> {
+    match extent {
+        Extent::Gate => build_program(metadata, "longshore"),
+        Extent::Full => build_release(metadata),
+    }
+}
+
+/// Builds a program as the tests were built and returns where it is.
+pub(crate) fn build_program(metadata: &Metadata, name: &str) -> Result<PathBuf, Failure> {
+    let root = metadata.workspace_root.as_std_path();
+    run(&mut cargo(root, &["build", "--quiet", "--workspace", "--bin", name]))?;
+    Ok(metadata.target_directory.join("debug").join(name).into_std_path_buf())
 }
 
 /// Builds the release binary and returns where it is.

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use fleet::metrics::JobKind;
+use fleet::metrics::{JobKind, count_refused_submission};
 use fleet::queue::{Address, Consumer, Delivery, Inbox, Message, Receipt};
 use proto::envelope::MESSAGE_BYTES_MAX;
 use proto::follow::JobDocument;
@@ -120,7 +120,10 @@ impl Desk {
         };
         let copy = Message { body, last_error: Some(refusal.reason.to_owned()), ..message.clone() };
         match self.doors.queue.publish(&Address::DeadJobs, copy).await {
-            Ok(()) => true,
+            Ok(()) => {
+                count_refused_submission(refusal.reason);
+                true
+            }
             Err(error) => {
                 tracing::warn!(%error, "a submission cannot be dead-lettered");
                 self.doors.clock.sleep(ASK_AGAIN_AFTER).await;

@@ -204,7 +204,7 @@ impl State {
             expected_targets: Vec::new(),
             budget,
             borrow: terms.borrow,
-            last_word: terms.not_again.is_some() || self.workers.live.len() < 2,
+            last_word: terms.not_again.is_some() || self.is_one_view(),
         });
         self.insert_open_piece(dir, first.clone(), Piece::Open { last });
         let task = self.open_task(work, terms.round, Place::Names(dir, first));

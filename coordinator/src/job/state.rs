@@ -46,6 +46,9 @@ pub struct Settings {
     pub parent_has_content: bool,
     /// Whether the registry of workers is known to be complete (embedded) or must be 30 s old first.
     pub registry_complete: bool,
+    /// All workers are in one process (embedded): what one sees all see, and no second one is asked.
+    #[serde(default)]
+    pub one_view: bool,
     /// An empty result is taken as it is.
     pub allow_empty: bool,
 }
@@ -346,7 +349,7 @@ impl State {
             expected_targets: self.first_expectation(),
             budget: self.settings.budget.clone(),
             borrow: true,
-            last_word: self.workers.live.len() < 2,
+            last_word: self.is_one_view(),
         });
         self.open_task(work, 0, Place::Root);
     }

@@ -97,6 +97,7 @@ impl Job {
             expected_targets: Vec::new(),
             parent_has_content: false,
             registry_complete: false,
+            one_view: false,
             allow_empty: false,
         };
         change(&mut settings);

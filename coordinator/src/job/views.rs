@@ -51,12 +51,23 @@ fn sees_nothing(seen: &[(RawName, Option<View>)]) -> bool {
 impl State {
     /// What the root task expects of the targets: the parent's inodes, else that two workers agree.
     pub(super) fn first_expectation(&self) -> Vec<(RawName, View)> {
-        if !self.settings.expected_targets.is_empty() || self.workers.live.len() < 2 {
+        if !self.settings.expected_targets.is_empty() || self.is_one_view() {
             return self.settings.expected_targets.clone();
         }
         let mut targets = Vec::new();
         TargetNode::targets(&self.settings.targets, &mut targets);
         targets.into_iter().map(|(_, source)| (source.clone(), NOBODY_SAW)).collect()
+    }
+
+    /// Whether there is nobody whose eyes may see something else.
+    pub(super) fn is_one_view(&self) -> bool {
+        self.settings.one_view || self.workers.live.len() < 2
+    }
+
+    /// Whether somebody may see something else than those who refused.
+    fn is_other_than(&self, by: &[WorkerId]) -> bool {
+        let is_refused = self.settings.one_view && !by.is_empty();
+        !is_refused && self.workers.live.iter().any(|worker| !by.contains(worker))
     }
 
     pub(super) fn refuse(&mut self, id: Id, worker: WorkerId, refusal: NotMyView) {
@@ -105,7 +116,7 @@ impl State {
             return self.decide_root(id);
         }
         let by = task.refusals.by();
-        if self.workers.live.iter().any(|worker| !by.contains(worker)) || task.refusals.refused.is_empty() {
+        if self.is_other_than(&by) || task.refusals.refused.is_empty() {
             return self.republish(id);
         }
         if !self.registry_is_complete() {
@@ -132,9 +143,8 @@ impl State {
     /// Some workers may not read there, which says nothing of what is there: those who may are asked until all have
     /// refused.
     fn decide_outside(&mut self, id: Id) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        let by = task.refusals.by();
-        if self.workers.live.iter().any(|worker| !by.contains(worker)) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        if self.is_other_than(&task.refusals.by()) {
             return self.republish(id);
         }
         if !self.registry_is_complete() {
@@ -144,7 +154,7 @@ impl State {
         let refused = std::mem::take(&mut task.refusals.refused);
         let (outside, seen): (Vec<_>, Vec<_>) = refused.into_iter().partition(|(_, refusal)| refusal.outside);
         let is_outside = |worker: &WorkerId| outside.iter().any(|(other, _)| other == worker);
-        if self.workers.live.iter().all(is_outside)
+        if (self.settings.one_view || self.workers.live.iter().all(is_outside))
             && let Some((_, refusal)) = outside.first()
         {
             return self.fail(format!("no worker may read {}: {}", refusal.path, refusal.message));
@@ -199,8 +209,7 @@ impl State {
         });
         // What moved while it was read is not believed: the data set may have been unmounted.
         let moved = refused.iter().find(|(_, refusal)| refusal.targets_seen.is_empty());
-        let by = task.refusals.by();
-        let others = self.workers.live.iter().any(|worker| !by.contains(worker));
+        let others = self.is_other_than(&task.refusals.by());
         let nothing = refused.iter().all(|(_, refusal)| sees_nothing(&refusal.targets_seen));
         let believed = match agreed {
             Some(seen) if !sees_nothing(&seen) => seen,

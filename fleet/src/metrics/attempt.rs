@@ -1,5 +1,7 @@
 //! How a delivery ended, in the words of `longshore_task_attempts_total`.
 
+use super::refusal::known;
+
 /// Why a fresh copy comes back later.
 const LATER: &[&str] = &["refused", "root", "schema", "storage", "transient", "other"];
 /// Why a task was dead-lettered.
@@ -60,9 +62,4 @@ impl AttemptEnd<'_> {
         let later = LATER.iter().map(|reason| ("later", *reason));
         plain.into_iter().map(|end| end.labels()).chain(later).chain(DEAD.iter().map(|reason| ("dead", *reason)))
     }
-}
-
-/// A label of a closed set.
-fn known(set: &[&'static str], word: &str) -> &'static str {
-    set.iter().find(|known| **known == word).copied().unwrap_or("other")
 }

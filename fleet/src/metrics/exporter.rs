@@ -9,7 +9,7 @@ use super::attempt::AttemptEnd;
 use super::job::{JobEnd, JobKind};
 use super::metered_state::OPERATIONS;
 use super::table::*;
-use super::{Kind, Metric};
+use super::{Kind, Metric, refusal};
 
 /// What a process of a fleet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +154,7 @@ fn begin_coordinator(pools: &[String]) {
             JOBS_FINISHED.begin(&[kind, end]);
         }
     }
+    refusal::begin();
     for pool in pools {
         for metric in [TASKS_IN_FLIGHT, BORROWED_REJECTED, FENCED_WRITES] {
             metric.begin(&[pool]);

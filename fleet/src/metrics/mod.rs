@@ -13,6 +13,7 @@ mod exporter;
 mod job;
 mod metered_state;
 mod queue;
+mod refusal;
 mod storage;
 pub mod table;
 
@@ -22,6 +23,7 @@ pub use exporter::{Exporter, ExporterError, Role};
 pub use job::{JobEnd, JobKind, RunningJob};
 pub use metered_state::MeteredState;
 pub use queue::show_queue;
+pub use refusal::{count_dropped_report, count_refused_submission};
 
 /// What a metric is to Prometheus.
 #[derive(Clone, Copy, Debug, PartialEq)]

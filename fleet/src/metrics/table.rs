@@ -48,6 +48,9 @@ metrics! {
     /// Accepted submissions.
     JOBS_SUBMITTED = counter("longshore_jobs_submitted_total", &["kind"],
         "Submissions that became jobs.");
+    /// Refused submissions.
+    JOBS_REFUSED = counter("longshore_jobs_refused_total", &["reason"],
+        "Submissions that were dead-lettered: size, malformed, repository (for another one), pool (nobody knows it), record (what is in the repository of its job cannot be understood).");
     /// Jobs that ended here.
     JOBS_FINISHED = counter("longshore_jobs_finished_total", &["kind", "outcome"],
         "Jobs that ended under this coordinator: done, incomplete (done, but some sources could not be read or some entries not be restored), failed, cancelled, superseded (by a job that goes on after a gap of the lock), left (to another coordinator).");
@@ -60,6 +63,9 @@ metrics! {
     /// Published tasks without an accepted result.
     TASKS_IN_FLIGHT = gauge("longshore_tasks_inflight", &["pool"],
         "Tasks of the jobs of this coordinator that have no accepted result.");
+    /// Anybody may write into a job state.
+    REPORTS_DROPPED = counter("longshore_reports_dropped_total", &["reason"],
+        "Reports that were not believed: size, malformed, schema (of a newer release), auth (not signed by a member of the fleet), repository (of another one), expired, job (of another one).");
     /// A lying job state.
     BORROWED_REJECTED = counter("longshore_borrowed_rejected_total", &["pool"],
         "Results that were done again, since blobs that others were said to have stored are not in the repository.");

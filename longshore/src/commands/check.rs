@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::Ended;
-use crate::exit::{CommandError, ExitStatus};
+use crate::exit::{CommandError, ExitStatus, REPAIR_HINT};
 use crate::fleet_client::{self, SubmitFlags};
 use crate::holding::{under_lock, without_lock};
 use crate::output::{Output, bytes_text, counted, duration_text};
@@ -158,9 +158,14 @@ fn show_advance(advance: &Advance, now: Duration, output: &Output) -> Result<(),
     let elapsed = now.saturating_sub(*began_at);
     if output.is_json() {
         let (stage, seconds) = (stage_name(*stage), elapsed.as_secs());
-        output.message(
-            &json!({"message_type": "status", "stage": stage, "done": done, "total": total, "seconds_elapsed": seconds}),
-        )?;
+        output.message(&json!({
+            "message_type": "status",
+            "stage": stage,
+            "done": done,
+            "total": total,
+            "seconds_elapsed": seconds,
+            "seconds_remaining": seconds_left(*done, *total, elapsed),
+        }))?;
     } else {
         output.progress(&advance_line(*stage, *done, *total, elapsed));
     }
@@ -187,7 +192,17 @@ fn advance_line(stage: Stage, done: u64, total: Option<u64>, elapsed: Duration) 
     if stage == Stage::Data && seconds > 0 {
         text.push_str(&format!(", {}/s", bytes_text(done / seconds)));
     }
+    if let Some(left) = seconds_left(done, total, elapsed) {
+        text.push_str(&format!(", {} left", duration_text(Duration::from_secs(left))));
+    }
     text
+}
+
+/// Seconds to the end of the stage, if it goes on as it went.
+fn seconds_left(done: u64, total: Option<u64>, elapsed: Duration) -> Option<u64> {
+    let left = u128::from(total?.saturating_sub(done));
+    let seconds = (u128::from(elapsed.as_secs()) * left).checked_div(u128::from(done))?;
+    u64::try_from(seconds).ok()
 }
 
 /// Tells what was found, where nobody told it meanwhile, and says what was done.
@@ -223,7 +238,11 @@ pub(crate) fn summarize(summary: &CheckSummary, output: &Output) -> Ended {
             count => output.line(format_args!("found {}", counted(count, "error")))?,
         }
     }
-    Ok(if summary.num_errors == 0 { ExitStatus::Done } else { ExitStatus::Damaged })
+    if summary.num_errors == 0 {
+        return Ok(ExitStatus::Done);
+    }
+    output.hint(REPAIR_HINT);
+    Ok(ExitStatus::Damaged)
 }
 
 #[cfg(test)]
@@ -234,6 +253,6 @@ mod tests {
     fn bytes_are_counted_in_the_last_stage_only() {
         let line = |stage, done, total| advance_line(stage, done, total, Duration::from_secs(2));
         assert_eq!(line(Stage::Trees, 2048, None), "[0:02] trees: 2048");
-        assert_eq!(line(Stage::Data, 2048, Some(4096)), "[0:02] data: 2.000 KiB of 4.000 KiB, 1.000 KiB/s");
+        assert_eq!(line(Stage::Data, 2048, Some(4096)), "[0:02] data: 2.000 KiB of 4.000 KiB, 1.000 KiB/s, 0:02 left");
     }
 }

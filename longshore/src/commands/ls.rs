@@ -5,6 +5,7 @@ use proto::id::Id;
 use repository::blob_index::BlobIndex;
 use repository::format::node::{Kind, Node};
 use repository::format::node_time::Zone;
+use repository::format::quote;
 use repository::repository::Repository;
 use serde_json::json;
 
@@ -90,7 +91,7 @@ async fn walk(
 }
 
 fn node_json(path: &[u8], node: &Node) -> serde_json::Value {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let text = quote::lossy;
     let mut object = json!({
         "message_type": "node",
         "struct_type": "node",
@@ -148,6 +149,12 @@ fn mode_text(mode: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_byte_that_is_no_text_shows_in_json() {
+        let node = Node { name: b"\xe2\x82 cut".to_vec(), ..Node::default() };
+        assert_eq!(node_json(b"/\xe2\x82 cut", &node)["path"], "/\u{fffd}\u{fffd} cut");
+    }
 
     #[test]
     fn modes_look_as_in_restic() {

@@ -45,7 +45,12 @@ pub(crate) fn run(cli: Cli, environment: &Environment, output: &Output) -> Ended
         command => {
             let session = Session::new(&cli.repository, environment, output)?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            let ended = runtime.block_on(run_in_session(command, session));
+            // As a task: in this thread it would have to be woken for each answer that comes to another one.
+            let running = runtime.spawn(run_in_session(command, session));
+            let ended = match runtime.block_on(running) {
+                Ok(ended) => ended,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            };
             // Whatever still waits for a disk is of no use any more.
             runtime.shutdown_background();
             ended

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::Ended;
 use crate::embedded::{Beside, EmbeddedFleet};
-use crate::exit::{CommandError, ExitStatus};
+use crate::exit::{CHECK_HINT, CommandError, ExitStatus, RESTORE_AGAIN_HINT};
 use crate::fleet_client::{self, SubmitFlags};
 use crate::output::{bytes_text, counted, duration_text, printable};
 use crate::patterns;
@@ -242,11 +242,13 @@ pub(crate) fn summarize(summary: &RestoreSummary, session: &Session) -> Ended {
             output.line(lines(summary).join("\n"))?;
         }
     }
-    Ok(match summary.errors {
-        0 => ExitStatus::Done,
-        _ if summary.damaged => ExitStatus::Damaged,
-        _ => ExitStatus::Failed,
-    })
+    let (status, hint) = match summary.errors {
+        0 => return Ok(ExitStatus::Done),
+        _ if summary.damaged => (ExitStatus::Damaged, CHECK_HINT),
+        _ => (ExitStatus::Failed, RESTORE_AGAIN_HINT),
+    };
+    output.hint(hint);
+    Ok(status)
 }
 
 fn lines(summary: &RestoreSummary) -> Vec<String> {

@@ -57,7 +57,7 @@ async fn keeps_the_contract() {
 #[tokio::test]
 async fn keeps_the_contract_with_small_pages() {
     let places = Places::new();
-    contract::run(|| Arc::new(places.next().with_page_entries(7))).await;
+    contract::run_with_few_objects(|| Arc::new(places.next().with_page_entries(7))).await;
 }
 
 #[tokio::test]

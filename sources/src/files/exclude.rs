@@ -204,8 +204,8 @@ fn is_tagged(source: &dyn Source, directory: &[u8], tag_file: &TagFile) -> Resul
     if start[..length] == tag_file.header[..] {
         return Ok(true);
     }
-    let problem = if length < start.len() { "too short" } else { "other" };
-    Err(format!("exclusion tag file {} has a {problem} signature", String::from_utf8_lossy(&path)))
+    let problem = if length < start.len() { "a signature that is too short" } else { "another signature" };
+    Err(format!("exclusion tag file {} has {problem}", String::from_utf8_lossy(&path)))
 }
 
 #[cfg(test)]

@@ -109,11 +109,12 @@ fn a_change_comes_at_its_read() {
     tree.file("/f", Content::literal(b"old"));
     tree.apply_at_read("/f", 1, Change::Rewrite("/f".into(), Content::literal(b"new")));
     tree.apply_at_read("/f", 2, Change::Remove("/f".into()));
+    tree.apply_at_read("/f", 3, Change::Rewrite("/f".into(), Content::literal(b"too late")));
     let source = GeneratedSource::new(tree);
     let metadata = source.metadata(b"/f").unwrap();
     let mut file = source.open(b"/f", &metadata).unwrap();
     let mut buffer = [0; 3];
-    for (expected, is_there) in [(b"old", true), (b"new", true), (b"new", false)] {
+    for (expected, is_there) in [(b"old", true), (b"new", true), (b"new", false), (b"new", false)] {
         file.read_at(0, &mut buffer).unwrap();
         assert_eq!((&buffer, source.metadata(b"/f").is_ok()), (expected, is_there));
     }

@@ -469,7 +469,19 @@ impl State {
             true
         });
         for change in due {
-            self.apply(change);
+            // Another change may have taken away meanwhile what this one is about.
+            if self.can_be_applied(&change) {
+                self.apply(change);
+            }
+        }
+    }
+
+    fn can_be_applied(&self, change: &Change) -> bool {
+        match change {
+            Change::Rewrite(path, _) | Change::Replace(path, _) | Change::Remove(path) | Change::Trouble(path, _) => {
+                self.find_own(path.as_bytes()).is_some()
+            }
+            Change::Create(..) | Change::Unmount(_) => true,
         }
     }
 }

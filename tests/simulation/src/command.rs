@@ -2,8 +2,10 @@
 //!
 //! One process for each seed: the order of hash maps and of tokio's wake-ups depends on what the process did before.
 
+use std::any::Any;
 use std::io::Write;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
 
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
@@ -63,7 +65,8 @@ fn run_one(seed: u64, is_printed: bool) -> bool {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let writer = if is_printed { BoxMakeWriter::new(std::io::stderr) } else { BoxMakeWriter::new(std::io::sink) };
     tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(writer).init();
-    match in_simulated_time(run::run(seed, is_printed)) {
+    let ended = catch_unwind(AssertUnwindSafe(|| in_simulated_time(run::run(seed, is_printed))));
+    match ended.unwrap_or_else(|panic| Err(format!("panicked: {}", words(&*panic)))) {
         Ok(Summary { trace, events, snapshots, failures }) => {
             say(&format!(
                 "seed {seed} ok: {events} events, {snapshots} snapshots, {failures} failed jobs, trace {trace:016x}"
@@ -72,10 +75,20 @@ fn run_one(seed: u64, is_printed: bool) -> bool {
         }
         Err(wrong) => {
             say(&format!("seed {seed} FAILED: {wrong}"));
-            say(&format!("repeat it: cargo run --profile sim -p simulation -- --seed {seed} --trace"));
+            say(&how_to_repeat(seed));
             false
         }
     }
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let literal = panic.downcast_ref::<&str>().copied();
+    literal.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without words")
+}
+
+fn how_to_repeat(seed: u64) -> String {
+    format!("repeat it: cargo run --profile sim -p simulation -- --seed {seed} --trace")
 }
 
 fn in_simulated_time<T>(run: impl Future<Output = T>) -> T {
@@ -107,11 +120,64 @@ fn run_many(from: u64, count: u64) -> Result<bool, String> {
         let output = child.wait_with_output().map_err(|error| error.to_string())?;
         if !output.status.success() {
             failed += 1;
-            say(&format!("seed {seed}: {}", output.status));
-            say(String::from_utf8_lossy(&output.stdout).trim_end());
-            say(String::from_utf8_lossy(&output.stderr).trim_end());
+            say(&failure(seed, &output));
         }
     }
     say(&format!("{count} seeds from {from}: {failed} failed"));
     Ok(failed == 0)
+}
+
+/// What is said of a seed that failed: also one whose process could say nothing more has to be repeated.
+fn failure(seed: u64, output: &Output) -> String {
+    let [own, errors] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    let repeat = how_to_repeat(seed);
+    let status = output.status.to_string();
+    let mut lines = vec![format!("seed {seed}: {status}"), own.trim_end().to_owned()];
+    if !own.contains(&repeat) {
+        lines.push(repeat);
+    }
+    lines.push(errors.trim_end().to_owned());
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    /// The words after `--` are an order to this program, for this seed.
+    #[track_caller]
+    fn assert_repeats(said: &str, wanted: u64) {
+        let lines: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("repeat it: ")).collect();
+        let [line] = lines[..] else { panic!("{said}") };
+        let words = line.strip_prefix("cargo run --profile sim -p simulation -- ").unwrap();
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        assert!(matches!(parse(&words), Ok(Order::One { seed, is_printed: true }) if seed == wanted), "{line}");
+    }
+
+    fn ended(status: i32, said: &str) -> Output {
+        let (stdout, stderr) = (said.as_bytes().to_vec(), b"a stack".to_vec());
+        Output { status: ExitStatus::from_raw(status), stdout, stderr }
+    }
+
+    #[test]
+    fn a_seed_that_fails_says_once_how_it_is_repeated() {
+        assert_repeats(&how_to_repeat(u64::MAX), u64::MAX);
+        let own = format!("seed 12 FAILED: a pack is gone\n{}\n", how_to_repeat(12));
+        for output in [ended(1 << 8, &own), ended(6, ""), ended(101 << 8, "seed 1")] {
+            let said = failure(12, &output);
+            assert_repeats(&said, 12);
+            assert!(said.starts_with("seed 12: ") && said.ends_with("a stack"), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_a_panic_said_is_said_again() {
+        for panic in [catch_unwind(|| panic!("plain")), catch_unwind(|| panic!("{} words", 2))] {
+            let panic = panic.unwrap_err();
+            assert!(["plain", "2 words"].contains(&words(&*panic)));
+        }
+    }
 }

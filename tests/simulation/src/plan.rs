@@ -193,11 +193,6 @@ impl Plan {
         self.happenings.iter().flatten().any(|(_, happening)| wanted(happening))
     }
 
-    /// Whether coordinators are killed, or stopped so long that others may take them for dead.
-    pub fn kills_jobs(&self) -> bool {
-        self.has(|happening| matches!(happening, Happening::KillJob(..) | Happening::KillJobBefore(..)))
-    }
-
     /// Whether a lock may be lost.
     pub fn loses_locks(&self) -> bool {
         self.has(|happening| {
@@ -228,6 +223,10 @@ impl Plan {
             JobError::LockLost(_) => self.loses_locks(),
             JobError::Fenced { .. } | JobError::Ended { .. } => self.takes_over,
             JobError::Storage(_) | JobError::Repository(_) | JobError::Object(_) | JobError::Lock(_) => {
+                rates.storage > 0 || prunes
+            }
+            // A worker that cannot read what it was told of.
+            JobError::Failed { reason } if reason.starts_with("the repository cannot be used") => {
                 rates.storage > 0 || prunes
             }
             JobError::Failed { reason } if reason.contains("was given up") => disturbed || calls_fail || prunes,

@@ -19,6 +19,7 @@ use crate::data::{Data, ROOT, request};
 use crate::dice::Dice;
 use crate::faults::Rates;
 use crate::oracle::{Audit, BLOB_GONE, PACK_GONE, difference};
+use crate::panics::Panics;
 use crate::plan::Plan;
 use crate::reference::Reference;
 use crate::site::{Manner, Site, Started};
@@ -46,6 +47,11 @@ pub struct Summary {
 /// # Errors
 /// What must not be.
 pub async fn run(seed: u64, is_printed: bool) -> Result<Summary, String> {
+    let panics = Panics::watch();
+    panics.judge(run_rounds(seed, is_printed).await)
+}
+
+async fn run_rounds(seed: u64, is_printed: bool) -> Result<Summary, String> {
     let dice = Arc::new(Dice::new(seed));
     let plan = Plan::roll(&dice);
     let data = Data::roll(&dice);
@@ -59,9 +65,7 @@ pub async fn run(seed: u64, is_printed: bool) -> Result<Summary, String> {
     let manner = Manner { embedded: plan.embedded, rates: plan.rates, is_printed };
     let site = Site::new(&dice, data.tree.clone(), manner).await;
     site.renew_fleet().await;
-    if is_printed {
-        site.note(format_args!("{plan:#?}"));
-    }
+    site.note(format_args!("{plan:#?}"));
     let run = Arc::new(Run { site, plan, data, dice, caches, state: Mutex::default() });
     for round in 0..run.plan.rounds {
         match run.clone().round(round).await {
@@ -198,7 +202,7 @@ impl Run {
         background.keepers.iter().for_each(JoinHandle::abort);
         self.state().workers.drain(..).for_each(|worker| worker.actor.kill());
         if let Some(happenings) = background.happenings {
-            // One that panicked has said why.
+            // One that panicked is seen.
             let _ = happenings.await;
         }
         self.site.clock.sleep(Duration::from_secs(180)).await;
@@ -237,7 +241,7 @@ impl Run {
                     state.workers.push(worker);
                 }
             }
-            // How a worker ends is the business of its own trace.
+            // How a worker ends is the business of its own trace, and a panic of it is seen.
             drop(hired.ended.await);
             self.site.clock.sleep(self.dice.time_below(Duration::from_secs(15))).await;
         }
@@ -354,17 +358,8 @@ impl Run {
                 check_counts(done, reference)?;
             }
         }
-        self.check_locks(&audit).await?;
+        self.site.judge_locks(&audit.locks().await).await?;
         self.state().snapshots = all;
-        Ok(())
-    }
-
-    async fn check_locks(&self, audit: &Audit) -> Result<(), String> {
-        let locks = audit.locks().await;
-        let may_stay = self.plan.kills_jobs() || self.plan.loses_locks() || self.plan.rates.storage > 0;
-        if !locks.is_empty() && !may_stay {
-            return Err(format!("locks are left: {locks:?}"));
-        }
         Ok(())
     }
 }

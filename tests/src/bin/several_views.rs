@@ -1,7 +1,8 @@
 //! A fleet in one process of which every worker has the data set at another mount. Its one argument is a
 //! [`tests::views::Views`] in JSON, its output a [`Viewed`].
 //!
-//! Coordinator, workers and local doors are those of an embedded run; that one has a single view of its host.
+//! The doors are those of an embedded run. The coordinator takes it for a fleet: in an embedded run there is one view, and
+//! nobody is asked for a second one.
 #![allow(clippy::disallowed_macros, reason = "a program of the tests prints its result")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,7 +84,7 @@ async fn run(views: &Views) -> Result<Viewed, Box<dyn std::error::Error>> {
     }
     let settings = backup::Settings {
         lock: lock_request(),
-        embedded: true,
+        embedded: false,
         retry_lock: None,
         wait_workers: std::time::Duration::from_secs(10),
         leadership: None,

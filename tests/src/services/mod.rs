@@ -37,9 +37,9 @@ pub fn wait_until(what: &str, mut is_there: impl FnMut() -> bool) {
     panic!("{what} within {START_LIMIT:?}");
 }
 
-/// Gives another process time.
-#[allow(clippy::disallowed_methods, reason = "a service of another process is waited for")]
-fn pause(duration: Duration) {
+/// Gives another process time: to come up, or to do without a service for so long.
+#[allow(clippy::disallowed_methods, reason = "nobody says when another process has noticed")]
+pub fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }
 

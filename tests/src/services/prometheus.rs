@@ -89,6 +89,17 @@ pub fn get(port: u16, path: &str) -> Option<String> {
     (status == 200).then_some(body)
 }
 
+/// The sum of the series of a page whose lines begin with `metric` and have all these `labels`, each as `name="value"`.
+pub fn figure(port: u16, metric: &str, labels: &[&str]) -> f64 {
+    let page = get(port, "/metrics").unwrap_or_else(|| panic!("no page at port {port}"));
+    let wanted = |line: &&str| {
+        let Some(rest) = line.strip_prefix(metric) else { return false };
+        rest.starts_with(['{', ' ']) && labels.iter().all(|label| rest.contains(label))
+    };
+    let value = |line: &str| line.rsplit(' ').next().and_then(|text| text.parse::<f64>().ok());
+    page.lines().filter(wanted).filter_map(value).sum()
+}
+
 /// Status and body of an answer.
 pub fn ask(port: u16, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;

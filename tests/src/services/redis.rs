@@ -155,6 +155,11 @@ impl PrivateRedis {
         cli(self.port, arguments)
     }
 
+    /// The same with options of `redis-cli`, such as `["-a", "secret"]`.
+    pub fn cli_with(&self, options: &[&str], arguments: &[&str]) -> String {
+        cli(self.port, &[options, arguments].concat())
+    }
+
     /// Its keys, each with the seconds that it has left to live; -1: for ever.
     pub fn keys(&self) -> Vec<(String, i64)> {
         keys(self.port, "*")

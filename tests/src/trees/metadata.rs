@@ -47,6 +47,10 @@ pub(super) fn build(builder: &mut Builder) {
     modes(builder);
     attributes(builder);
     access_lists(builder);
+    times(builder);
+}
+
+fn times(builder: &mut Builder) {
     for (index, (seconds, nanoseconds)) in TIMES.iter().enumerate() {
         let file = builder.file(format!("metadata/times/file-{index:02}"), "");
         let folder = builder.folder(format!("metadata/times/folder-{index:02}"));
@@ -150,4 +154,25 @@ fn apply_below(path: &Path, bytes: &mut Bytes) {
     }
     // Names of one inode share its times: the last in the walk decides.
     set_times(path, 1_500_000_000 + bytes.below(200_000_000) as i64, bytes.below(1_000_000_000) as i64);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn the_file_system_keeps_every_time() {
+        let scratch = Scratch::new("times");
+        let mut builder = Builder { root: scratch.path().to_path_buf(), seed: 1, times: Vec::new() };
+        times(&mut builder);
+        apply_times(&builder);
+        assert_eq!(builder.times.len(), TIMES.len() * 3);
+        for (path, seconds, nanoseconds) in &builder.times {
+            let metadata = path.symlink_metadata().expect("it was made");
+            assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (*seconds, *nanoseconds), "{}", path.display());
+        }
+    }
 }

@@ -7,11 +7,13 @@ mod metadata;
 mod names;
 mod shapes;
 mod specials;
+mod vast;
 
 use std::path::{Path, PathBuf};
 
 pub use large::{Large, ZERO_RUN};
 pub use metadata::set_times;
+pub use vast::Vast;
 
 /// What to build.
 #[derive(Clone, Copy, Debug)]

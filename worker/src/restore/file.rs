@@ -16,6 +16,7 @@ use sources::source::{FileKind, Metadata};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::tools::{Directory, Full, Tools};
+use crate::read::lengthen;
 
 /// Holes are worth no smaller piece: a page of the file system.
 const HOLE_BYTES_MIN: usize = 4096;
@@ -435,7 +436,8 @@ fn is_equal(
     entry: &PackEntry,
     buffer: &mut Vec<u8>,
 ) -> Result<bool, RestoreError> {
-    buffer.resize(entry.plain_length() as usize, 0);
+    buffer.clear();
+    lengthen(buffer, entry.plain_length() as usize);
     let read = file.read_at(offset, buffer)?;
     Ok(read == buffer.len() && Id::of(buffer) == entry.id)
 }

@@ -48,7 +48,7 @@ pub(crate) struct Tools {
 
 /// What unit tests need: some ask stock restic, some set attributes with the file system's own tools.
 pub(crate) fn provide_for_unit_tests() -> Result<Tools, Failure> {
-    packages::provide()?;
+    packages::provide_for_unit_tests()?;
     restic::provide()?;
     let restic = restic::find().ok_or_else(restic::missing)?;
     Ok(Tools { restic: restic.path, azurite: None })

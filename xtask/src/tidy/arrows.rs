@@ -8,7 +8,9 @@ use super::{Finding, SourceFile};
 /// What each package of the workspace may depend on, of the workspace.
 const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
-    ("repository", &["proto"]),
+    ("chunker", &["proto"]),
+    ("crypto", &["proto"]),
+    ("repository", &["chunker", "crypto", "proto"]),
     ("sources", &["repository", "proto"]),
     ("fleet", &["repository", "proto"]),
     ("worker", &["fleet", "sources", "repository", "proto"]),
@@ -16,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("longshore", &["coordinator", "worker", "fleet", "sources", "repository", "proto"]),
     ("tests", &["coordinator", "worker", "fleet", "sources", "repository", "proto"]),
     ("simulation", &["coordinator", "worker", "fleet", "sources", "repository", "proto"]),
-    ("bench", &["worker", "sources", "repository", "proto"]),
+    ("bench", &["tests", "fleet", "repository", "proto"]),
     ("xtask", &[]),
 ];
 

@@ -34,7 +34,7 @@ fn machine_paths(file: &TextFile) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, line) in file.text.lines().enumerate() {
         for folder in MACHINE_FOLDERS {
-            // `$HOME/work/` and `x/work/y` are no machine's paths.
+            // A folder of that name below another one is no path of a machine.
             let starts =
                 |at: usize| !line[..at].ends_with(|letter: char| letter.is_alphanumeric() || "}_-.*".contains(letter));
             if line.match_indices(folder).any(|(at, _)| starts(at)) {
@@ -60,6 +60,9 @@ fn reading_path(readme: &str, files: &[TextFile]) -> Vec<Finding> {
     let lines = section(readme, "reading path");
     let names: BTreeSet<&str> = lines.iter().flat_map(|line| quoted(line)).filter(|name| name.contains('/')).collect();
     let mut findings = Vec::new();
+    if names.is_empty() {
+        findings.push(Finding::new("README.md", 0, "reading path: there is none".to_owned()));
+    }
     let mut total = 0;
     for name in &names {
         match files.iter().find(|file| file.path == *name) {
@@ -152,6 +155,17 @@ mod tests {
         let readme = "# x\n## Reading path\n1. `a/x.rs`\n2. `a/y.rs`, then `a/z.rs`\n## Next\n`a/w.rs`\n";
         let reasons: Vec<String> = reading_path(readme, &files).into_iter().map(|finding| finding.reason).collect();
         assert_eq!(reasons, ["reading path: `a/z.rs` does not exist", "reading path: 2600 lines; at most 2500"]);
+    }
+
+    #[test]
+    fn a_reading_path_that_is_too_long_or_gone_is_found() {
+        let files: Vec<TextFile> = (0..9).map(|number| file(&format!("a/{number}.rs"), "")).collect();
+        let nine: String = files.iter().map(|file| format!("`{}`\n", file.path)).collect();
+        let found = |readme: &str| reading_path(readme, &files).into_iter().map(|finding| finding.reason).collect();
+        let reasons: Vec<String> = found(&format!("## Reading path\n{nine}"));
+        assert_eq!(reasons, ["reading path: 9 files; at most 8"]);
+        let reasons: Vec<String> = found("# x\n## Next\n`a/0.rs`\n");
+        assert_eq!(reasons, ["reading path: there is none"]);
     }
 
     #[test]

@@ -80,6 +80,28 @@ fn a_file_system_that_went_away_is_missing_once() {
     assert_eq!((tasks.len(), job.state.counts().unreadable), (2, 1));
 }
 
+/// In one process nobody sees anything else than the first one.
+#[test]
+fn of_workers_in_one_process_one_is_asked() {
+    let one_process = |settings: &mut Settings| (settings.registry_complete, settings.one_view) = (true, true);
+    let mut job = Job::with(one_process);
+    job.see(&["w1", "w2"]);
+    job.apply(Event::Started);
+    let root = job.last();
+    assert!(matches!(&root.work, Work::Archive(work) if work.expected_targets.is_empty() && work.last_word));
+    job.finish(&root, vec![dir("data", "/data", vec![slice("a", "b")])]);
+    let task = job.last();
+    let effects = refuse(&mut job, &task, "w1", refusal(false, &[]));
+    assert!(matches!(&effects[..], [Effect::SetDevices { unmounted, .. }] if unmounted.contains(&name("/data"))));
+
+    let mut job = Job::with(one_process);
+    job.see(&["w1", "w2"]);
+    job.apply(Event::Started);
+    let root = job.last();
+    let effects = refuse(&mut job, &root, "w2", NotMyView { outside: true, ..refusal(true, &[]) });
+    assert!(reason(&effects).contains("no worker may read"));
+}
+
 #[test]
 fn a_data_set_that_all_see_otherwise_ends_the_job() {
     let (mut job, task) = two_workers();

@@ -163,6 +163,11 @@ impl Link {
         self.known.borrow().clone()
     }
 
+    /// Follows what is known of the connection.
+    pub(super) fn watch(&self) -> watch::Receiver<Known> {
+        self.known.clone()
+    }
+
     /// The connection of now.
     ///
     /// # Errors

@@ -17,6 +17,7 @@
 //! Bodies, and what `wire.rs` copies from them, are readable for whoever may read the queues. The password of the address
 //! is in no error.
 
+mod confirms;
 mod consume;
 mod link;
 mod publish;

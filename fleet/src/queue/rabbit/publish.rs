@@ -1,19 +1,16 @@
-//! Publications: each is confirmed, and each has a channel of its own while it waits for that.
-//!
-//! A message that no queue takes comes back just before it is confirmed, and nothing says which confirm it belongs to but
-//! the order. With one publication at a time on a channel there is nothing to mistake.
+//! Publications: each is confirmed, and all of a connection share a channel.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::BasicProperties;
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel, Confirmation};
 use proto::handles::Clock;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
-use super::link::{Link, Live};
+use super::confirms::{ConfirmedChannel, Counts, Publication, Unpublished};
+use super::link::{Known, Link, Live};
 use super::to_its_end;
 use super::trouble::Trouble;
 use super::wire;
@@ -24,9 +21,10 @@ use crate::queue::{Address, Message};
 /// Publication and confirm take no longer. Nobody knows what came of one that took longer.
 pub(super) const PUBLISH_LIMIT: Duration = Duration::from_secs(10);
 /// Publications that wait for their confirms at once.
-const PUBLICATIONS_MAX: usize = 64;
+pub(super) const PUBLICATIONS_MAX: usize = 64;
 
 /// Where an address is in the topology.
+#[derive(Clone)]
 pub(super) struct Target {
     pub(super) exchange: &'static str,
     pub(super) key: String,
@@ -37,44 +35,68 @@ pub(super) struct Publisher {
     pub(super) link: Link,
     user: Option<ShortString>,
     places: Arc<Semaphore>,
-    channels: Arc<Channels>,
-}
-
-/// What its publications share.
-#[derive(Default)]
-struct Channels {
-    /// Those that no publication waits on, with the number of their connection.
-    idle: Mutex<Vec<(u64, Channel)>>,
-    unconfirmed: AtomicU64,
-    returned: AtomicU64,
+    channel: Arc<Mutex<Option<ConfirmedChannel>>>,
+    /// Held by who opens one.
+    opening: Arc<tokio::sync::Mutex<()>>,
+    counts: Arc<Counts>,
 }
 
 impl Publisher {
     pub(super) fn new(link: Link, user: Option<ShortString>) -> Self {
-        Self { link, user, places: Arc::new(Semaphore::new(PUBLICATIONS_MAX)), channels: Arc::default() }
+        let places = Arc::new(Semaphore::new(PUBLICATIONS_MAX));
+        Self { link, user, places, channel: Arc::default(), opening: Arc::default(), counts: Arc::default() }
     }
 
     /// Publications that wait for a confirm, and those that came back since the start.
     pub(super) fn counts(&self) -> (u64, u64) {
-        let Channels { unconfirmed, returned, .. } = &*self.channels;
-        (unconfirmed.load(Ordering::Relaxed), returned.load(Ordering::Relaxed))
+        (self.counts.unconfirmed.load(Ordering::Relaxed), self.counts.returned.load(Ordering::Relaxed))
     }
 
-    /// Publishes and waits for the confirm, within [`PUBLISH_LIMIT`]. One that has no place or connection by then is given
-    /// up; one that has left goes on, and keeps its place.
+    /// Publishes and waits for the confirm, within [`PUBLISH_LIMIT`]. One that has no place or connection by then, or that
+    /// has not left, is given up; one that has left keeps its place until it is settled or late.
     pub(super) async fn publish(&self, address: &Address, target: Target, message: &Message) -> Result<(), Trouble> {
         let now = SystemClock::new().now();
         let properties = wire::properties(address, message, now, self.user.as_ref());
+        let used = OnceLock::new();
         let publishing = async {
-            let place = self.places.clone().acquire_owned().await;
             let live = self.link.ready().await?;
-            let (channels, body) = (self.channels.clone(), message.body.clone());
-            to_its_end(async move { channels.publish(place.ok(), &live, &target, &body, properties).await }).await
+            let channel = self.channel(&live).await?;
+            let _ = used.set(channel.id());
+            match self.publish_on(&channel, &target, message, &properties).await {
+                // It may be another one that the broker refuses: alone it is known, while there is a connection.
+                Err(Unpublished::Broke(_)) if self.is_current(&live) => {
+                    let counts = self.counts.clone();
+                    let alone = to_its_end(async move { ConfirmedChannel::open(&live, counts).await }).await?;
+                    self.publish_on(&alone, &target, message, &properties).await.map_err(Trouble::from)
+                }
+                published => published.map_err(Trouble::from),
+            }
         };
         match within(PUBLISH_LIMIT, publishing).await {
             Some(done) => done,
-            None => Err(Trouble::Unavailable(self.why_so_long())),
+            None => {
+                // What its channel waits for may never come: others need not wait behind that.
+                self.current().take_if(|current| used.get() == Some(&current.id()));
+                Err(Trouble::Unavailable(self.why_so_long()))
+            }
         }
+    }
+
+    fn is_current(&self, live: &Live) -> bool {
+        self.link.known().live.is_some_and(|current| current.number == live.number)
+    }
+
+    async fn publish_on(
+        &self,
+        channel: &ConfirmedChannel,
+        target: &Target,
+        message: &Message,
+        properties: &BasicProperties,
+    ) -> Result<(), Unpublished> {
+        let closed = |_| Unpublished::Refused(Trouble::Unavailable("nothing is published any more".to_owned()));
+        let place = self.places.clone().acquire_owned().await.map_err(closed)?;
+        let (target, body, properties) = (target.clone(), message.body.clone(), properties.clone());
+        channel.publish(Publication { target, body, properties, place }).await
     }
 
     fn why_so_long(&self) -> String {
@@ -85,65 +107,47 @@ impl Publisher {
             _ => format!("no confirm within {PUBLISH_LIMIT:?}"),
         }
     }
-}
 
-impl Channels {
-    async fn publish(
-        &self,
-        _place: Option<OwnedSemaphorePermit>,
-        live: &Live,
-        target: &Target,
-        body: &[u8],
-        properties: BasicProperties,
-    ) -> Result<(), Trouble> {
-        let channel = self.channel(live).await?;
-        let waiting = Counted::new(&self.unconfirmed);
-        let options = BasicPublishOptions { mandatory: true, immediate: false };
-        let (exchange, key) = (target.exchange.into(), target.key.as_str().into());
-        let confirm = channel.basic_publish(exchange, key, options, body, properties).await?;
-        let confirmation = confirm.await?;
-        drop(waiting);
-        let came_back = match confirmation {
-            Confirmation::Ack(came_back) => came_back,
-            Confirmation::Nack(_) => return Err(Trouble::Unavailable("a queue is full or not available".to_owned())),
-            Confirmation::NotRequested => unreachable!("every channel that publishes asks for confirms"),
-        };
-        // A channel on which something went wrong is not used again.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((live.number, channel));
-        if came_back.is_some() {
-            self.returned.fetch_add(1, Ordering::Relaxed);
-            return Err(Trouble::Missing);
-        }
-        Ok(())
+    fn current(&self) -> std::sync::MutexGuard<'_, Option<ConfirmedChannel>> {
+        // Nothing panics while it is held.
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn channel(&self, live: &Live) -> Result<Channel, Trouble> {
-        let idle = {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.retain(|(number, channel)| *number == live.number && channel.status().connected());
-            idle.pop()
-        };
-        if let Some((_, channel)) = idle {
+    fn usable(&self, live: &Live) -> Option<ConfirmedChannel> {
+        self.current().as_ref().filter(|channel| channel.number == live.number && channel.is_usable()).cloned()
+    }
+
+    async fn channel(&self, live: &Live) -> Result<ConfirmedChannel, Trouble> {
+        if let Some(channel) = self.usable(live) {
             return Ok(channel);
         }
-        let channel = live.connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(channel)
+        let opening = self.opening.clone().lock_owned().await;
+        if let Some(channel) = self.usable(live) {
+            return Ok(channel);
+        }
+        let (number, mut known) = (live.number, self.link.watch());
+        let (live, counts, current) = (live.clone(), self.counts.clone(), self.channel.clone());
+        to_its_end(async move {
+            let is_gone = |known: &Known| known.live.as_ref().is_none_or(|live| live.number != number);
+            let channel = tokio::select! {
+                biased;
+                opened = ConfirmedChannel::open(&live, counts) => opened?,
+                // The client does not always say that nothing will come.
+                _ = known.wait_for(is_gone) => return Err(Trouble::Unavailable("the connection is lost".to_owned())),
+            };
+            *current.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel.clone());
+            drop(opening);
+            Ok(channel)
+        })
+        .await
     }
 }
 
-/// One more, until it is dropped.
-struct Counted<'a>(&'a AtomicU64);
-
-impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicU64) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+impl From<Unpublished> for Trouble {
+    fn from(unpublished: Unpublished) -> Self {
+        match unpublished {
+            Unpublished::Returned => Self::Missing,
+            Unpublished::Refused(trouble) | Unpublished::Broke(trouble) => trouble,
+        }
     }
 }

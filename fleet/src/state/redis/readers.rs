@@ -10,25 +10,37 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::Shared;
-use proto::handles::BoxFuture;
+use proto::handles::{BoxFuture, Clock};
 use proto::id::JobId;
 use proto::names::state::REPORT_FIELD;
 use redis::aio::MultiplexedConnection;
 use redis::streams::StreamReadReply;
 use redis::{Cmd, RedisResult, Value};
+use tokio::task::AbortHandle;
 
 use super::link::{CALL_LIMIT, Link};
+use crate::clock::SystemClock;
 use crate::limit::within;
 use crate::state::{Position, StateError};
 
 /// One read blocks no longer, so that one that nobody waits for any more ends soon.
 const BLOCK_MAX: Duration = Duration::from_secs(5);
+/// Reports come in bursts, and to read one takes as long as to read all of a burst: a read begins so long after it was
+/// asked for.
+const GATHER: Duration = Duration::from_millis(1);
 /// Connections that are kept for the next read.
 const IDLE_MAX: usize = 16;
 
 /// Reports with their places.
 pub(super) type Reports = Vec<(Position, Bytes)>;
 type Reading = Shared<BoxFuture<'static, Result<Reports, StateError>>>;
+
+/// A read that nobody may wait for any more.
+struct Running {
+    place: Place,
+    reading: Reading,
+    task: AbortHandle,
+}
 
 /// Where a read begins, and how far it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +71,7 @@ impl Place {
 /// The reads that wait.
 pub(super) struct Readers {
     link: Arc<Link>,
-    running: Mutex<BTreeMap<JobId, (Place, Reading)>>,
+    running: Mutex<BTreeMap<JobId, Running>>,
     idle: Arc<Mutex<Vec<MultiplexedConnection>>>,
 }
 
@@ -72,11 +84,11 @@ impl Readers {
     pub(super) async fn wait(&self, job: &JobId, place: &Place, wait: Duration) -> Result<Reports, StateError> {
         let reading = self.join(job, place, wait.min(BLOCK_MAX));
         let read = reading.await;
-        self.running().retain(|_, (_, reading)| reading.peek().is_none());
+        self.running().retain(|_, running| !running.task.is_finished());
         read
     }
 
-    fn running(&self) -> MutexGuard<'_, BTreeMap<JobId, (Place, Reading)>> {
+    fn running(&self) -> MutexGuard<'_, BTreeMap<JobId, Running>> {
         // Nothing panics while it is held.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,18 +96,19 @@ impl Readers {
     fn join(&self, job: &JobId, place: &Place, block: Duration) -> Reading {
         let mut running = self.running();
         match running.get(job) {
-            Some((begun, reading)) if begun == place && reading.peek().is_none() => reading.clone(),
+            Some(begun) if begun.place == *place && begun.reading.peek().is_none() => begun.reading.clone(),
             _ => {
-                let reading = self.begin(place, block);
-                running.insert(job.clone(), (place.clone(), reading.clone()));
+                let (reading, task) = self.begin(place, block);
+                running.insert(job.clone(), Running { place: place.clone(), reading: reading.clone(), task });
                 reading
             }
         }
     }
 
-    fn begin(&self, place: &Place, block: Duration) -> Reading {
+    fn begin(&self, place: &Place, block: Duration) -> (Reading, AbortHandle) {
         let (link, idle, command) = (self.link.clone(), self.idle.clone(), place.command(Some(block)));
         let reading = tokio::spawn(async move {
+            SystemClock::new().sleep(GATHER).await;
             let limit = block + CALL_LIMIT;
             match within(limit, read_blocked(&link, &idle, &command)).await {
                 Some(Ok(reply)) => Ok(reports(reply)),
@@ -103,9 +116,10 @@ impl Readers {
                 None => Err(link.no_answer(limit)),
             }
         });
+        let task = reading.abort_handle();
         let broke = |_| StateError::Unavailable { message: "the read of a report stream broke".to_owned() };
         let reading: BoxFuture<'static, _> = Box::pin(reading.map(move |read| read.map_err(broke)?));
-        reading.shared()
+        (reading.shared(), task)
     }
 }
 

@@ -39,7 +39,11 @@ pub(crate) fn print(session: &Session, summary: &BackupSummary, told: usize) -> 
             session.output.line(lines(summary).join("\n"))?;
         }
     }
-    Ok(if summary.incomplete { ExitStatus::Incomplete } else { ExitStatus::Done })
+    if !summary.incomplete {
+        return Ok(ExitStatus::Done);
+    }
+    session.output.hint("the snapshot lacks what could not be read; once it can be, run the same command again");
+    Ok(ExitStatus::Incomplete)
 }
 
 /// A problem in one line.

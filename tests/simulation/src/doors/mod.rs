@@ -1,5 +1,6 @@
 //! The doors as one process of the site has them: with faults, delays and its own death.
 
+mod locks;
 mod queue;
 mod state;
 mod storage;
@@ -16,6 +17,7 @@ use crate::clock::SimClock;
 use crate::faults::Faults;
 use crate::trace::Trace;
 
+pub use locks::Held;
 pub use queue::{Published, SimQueue};
 pub use state::SimState;
 pub use storage::SimStorage;

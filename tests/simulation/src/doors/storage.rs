@@ -121,8 +121,11 @@ async fn seen(
     call: impl Future<Output = Result<(), StorageError>>,
 ) -> Result<(), StorageError> {
     let answer = call.await;
-    if operation == Operation::Put && answer.is_ok() {
-        way.witness.sees_snapshot(name).await;
+    if answer.is_ok() {
+        way.witness.sees_write(&way.actor, operation, name);
+        if operation == Operation::Put {
+            way.witness.sees_snapshot(name).await;
+        }
     }
     answer
 }

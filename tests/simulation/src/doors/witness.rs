@@ -16,8 +16,10 @@ use proto::names::{Record, job_record, stored};
 use proto::report::Report;
 use proto::task::Task;
 use repository::repository::{FileKind, Repository};
-use repository::storage::Memory;
+use repository::storage::{Memory, Operation};
 
+use super::locks::{Held, Holders};
+use crate::actor::Actor;
 use crate::dice::Dice;
 use crate::oracle::Audit;
 use crate::site::PASSWORD;
@@ -45,6 +47,8 @@ struct Seen {
     early: Option<String>,
     /// Snapshots that were there before what they name.
     hollow: Option<String>,
+    /// Who holds and leads what.
+    holders: Holders,
 }
 
 impl Witness {
@@ -124,6 +128,21 @@ impl Witness {
         if let Err(wrong) = looked {
             self.seen().hollow.get_or_insert(format!("a snapshot was put before what it names: {wrong}"));
         }
+    }
+
+    /// `who` changed something in the storage.
+    pub(super) fn sees_write(&self, who: &Arc<Actor>, operation: Operation, name: &str) {
+        self.seen().holders.see(who, operation, name);
+    }
+
+    /// What was seen of a lock file.
+    pub fn held(&self, name: &str) -> Option<Held> {
+        self.seen().holders.held(name)
+    }
+
+    /// Who took the lead of a job last.
+    pub fn leader(&self, job: &JobId) -> Option<Arc<Actor>> {
+        self.seen().holders.leader(job.as_str())
     }
 
     /// What must not be; a hollow snapshot is excused where somebody prunes under a job's hands.

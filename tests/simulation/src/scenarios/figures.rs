@@ -13,7 +13,7 @@ fn assert_lines(page: &str, lines: &[&str]) {
 }
 
 /// The value of a series.
-fn value(page: &str, series: &str) -> f64 {
+pub(super) fn value(page: &str, series: &str) -> f64 {
     let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{series} is not on\n{page}")).parse().unwrap()
 }

@@ -7,13 +7,14 @@ use proto::envelope::{Envelope, SCHEMA_MINOR};
 use proto::id::{Id, JobId, WorkerId};
 use proto::report::{PackReport, Report};
 use repository::repository::FileKind;
+use sources::generated::GeneratedSource;
 
 use super::*;
 use crate::happenings::plant_reports;
 use crate::site::POOL;
 
 /// Every task is published once more as soon as it is in the queue.
-async fn publish_again(site: &Site, from: &mut usize) {
+pub(super) async fn publish_again(site: &Site, from: &mut usize) {
     let messages = site.messages();
     for message in &messages[*from..] {
         site.fleet().queue.publish(&Address::Tasks(Route::normal(POOL)), message.clone()).await.unwrap();
@@ -37,10 +38,22 @@ async fn every_task_comes_twice_and_a_file_is_added() {
         }
     }
     let first = done(stage.end(started).await);
-    stage.assert_undamaged().await;
+    assert_has_small_files(&stage, &first).await;
     let second = stage.back_up().await;
     assert_ne!(second.snapshot, first.snapshot);
     stage.assert_as_without_faults(&second).await;
+}
+
+/// What was there all the time is in the snapshot, with its content; of what was added meanwhile, whole files.
+async fn assert_has_small_files(stage: &Stage, done: &BackupDone) {
+    let mut audit = stage.assert_undamaged().await;
+    let flat = audit.flatten(&done.snapshot).await.unwrap();
+    for (path, content) in small_files() {
+        let node = flat.nodes.get(path.as_bytes()).unwrap_or_else(|| panic!("{path} is missing"));
+        assert!(audit.content(node).await.unwrap() == bytes(&content), "{path} has another content");
+    }
+    let source = GeneratedSource::new(stage.site.tree.clone());
+    audit.compare_with_source(&flat, &source).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@
 //! | rename-replace and in-place change between ranges | `ranges` |
 //! | a split task delivered twice with a file added | `messages`: `every_task_comes_twice_and_a_file_is_added` |
 //! | a planted report and a planted pack entry | `messages`: `reports_of_strangers_count_for_nothing`, `a_pack_that_is_not_what_is_reported_counts_for_nothing` |
-//! | a duplicate prepare after ranges | `sources`, files: `files_are_prepared_without_losing_content` |
+//! | a duplicate prepare after ranges | `daemon::repeated_restores`: `tasks_of_a_stage_that_is_over_change_nothing` |
 //! | coordinator stopped before a put, commit by another, prune, then woken | `takeover`: `stopped_before_*` |
 //! | FLUSHALL, then takeover | `takeover`: `the_job_state_is_lost_before_the_takeover` |
 //! | FLUSHALL in mid-job | `messages`: `the_job_state_is_lost_in_mid_job` |
@@ -26,7 +26,7 @@ use coordinator::backup::BackupDone;
 use coordinator::error::JobError;
 use proto::handles::Clock;
 use proto::job::{BackupRequest, Budget};
-use proto::names::stored;
+use proto::names::{Record, job_record, stored};
 use sources::generated::{Content, GeneratedTree};
 
 use crate::data::{ROOT, boundless, request};
@@ -35,6 +35,7 @@ use crate::faults::Rates;
 use crate::heirs::Outcome;
 use crate::janitor::Pruned;
 use crate::oracle::{Audit, difference};
+use crate::panics::Panics;
 use crate::reference::Reference;
 use crate::site::{Hired, Manner, Site, Started};
 
@@ -56,6 +57,19 @@ struct Stage {
     site: Site,
     worker: Hired,
     request: BackupRequest,
+    _calm: Calm,
+}
+
+/// As long as it stands nothing may panic, in whichever process of the fleet.
+struct Calm(Panics);
+
+impl Drop for Calm {
+    fn drop(&mut self) {
+        // A test that failed says why.
+        if !std::thread::panicking() {
+            assert_eq!(self.0.first(), None);
+        }
+    }
 }
 
 impl Stage {
@@ -64,11 +78,12 @@ impl Stage {
     }
 
     async fn over(tree: Arc<GeneratedTree>, rates: Rates, budget: Budget) -> Self {
+        let calm = Calm(Panics::watch());
         let manner = Manner { embedded: false, rates, is_printed: false };
         let site = Site::new(&Dice::new(7), tree, manner).await;
         site.renew_fleet().await;
         let worker = site.hire("host", &[ROOT], 2, 0, None).await;
-        Self { site, worker, request: request("client", budget, 64 << 10) }
+        Self { site, worker, request: request("client", budget, 64 << 10), _calm: calm }
     }
 
     async fn calm() -> Self {
@@ -186,14 +201,25 @@ impl Stage {
 /// Twelve small files in four directories.
 fn small_tree() -> Arc<GeneratedTree> {
     let tree = Arc::new(GeneratedTree::new());
-    for dir in 0..4 {
-        tree.directory(&format!("{ROOT}/dir{dir}"));
-        for file in 0..3 {
-            let content = Content::seeded(dir * 10 + file, 500 + file * 900);
-            tree.file(&format!("{ROOT}/dir{dir}/file{file}"), content);
-        }
-    }
+    (0..4).for_each(|dir| tree.directory(&format!("{ROOT}/dir{dir}")));
+    small_files().for_each(|(path, content)| tree.file(&path, content));
     tree
+}
+
+/// The files of the small tree.
+fn small_files() -> impl Iterator<Item = (String, Content)> {
+    (0..4).flat_map(|dir| {
+        (0..3).map(move |file| {
+            (format!("{ROOT}/dir{dir}/file{file}"), Content::seeded(dir * 10 + file, 500 + file * 900))
+        })
+    })
+}
+
+/// All of a content.
+fn bytes(content: &Content) -> Vec<u8> {
+    let mut bytes = vec![0; content.bytes() as usize];
+    content.read_at(0, &mut bytes);
+    bytes
 }
 
 /// As small tasks as there can be.

@@ -1,5 +1,7 @@
 //! A coordinator falls silent, and another one takes its job over.
 
+use fleet::state::JobState;
+
 use super::*;
 
 /// Longer than any takeover takes, and shorter than what costs the lock.
@@ -120,6 +122,21 @@ async fn a_decided_snapshot_is_put_by_the_next_one() {
     assert_eq!(stage.packs(), before, "nothing was stored again");
     stage.assert_as_without_faults(&done).await;
     stage.assert_undamaged().await;
+}
+
+/// Whoever cancelled is told of no failure when the coordinator dies before it says so.
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_job_is_ended_as_cancelled_by_the_next_one() {
+    let stage = Stage::set(Rates::default(), crumbs()).await;
+    let started = stage.submit().await;
+    stage.until_recorded(&started, "checkpoint-").await;
+    started.actor.kill_before(&format!("Put {}", stored(&job_record(&started.job, Record::Commit))));
+    stage.site.fleet().state.request_cancel(&started.job).await.unwrap();
+    let abandoned = stage.abandoned().await;
+    let heir = stage.site.take_over("heir", &abandoned).await;
+    let ended = stage.end(heir).await;
+    assert!(matches!(ended, Some(Err(JobError::Cancelled))), "{ended:?}");
+    assert!(stage.assert_undamaged().await.snapshots.is_empty());
 }
 
 /// The snapshot was decided on, but the lock was removed meanwhile: nothing is put, a new job goes on.

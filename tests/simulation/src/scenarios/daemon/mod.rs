@@ -12,6 +12,7 @@ use crate::site::POOL;
 
 mod handover;
 mod packs;
+mod repeated_restores;
 mod restores;
 mod submissions;
 

@@ -10,7 +10,12 @@ use super::*;
 
 /// A stage with a snapshot, and a worker that may restore below `/restored`.
 async fn with_snapshot(mount: &Path) -> (Stage, Coordinator) {
-    let mut stage = Stage::calm().await;
+    with_snapshot_of(small_tree(), mount).await
+}
+
+/// The same with this data set.
+pub(super) async fn with_snapshot_of(tree: Arc<GeneratedTree>, mount: &Path) -> (Stage, Coordinator) {
+    let mut stage = Stage::over(tree, Rates::default(), boundless()).await;
     let root = Root { path: b"/restored".to_vec(), mount: mount.as_os_str().as_encoded_bytes().to_vec() };
     *stage.site.restore_roots.lock().unwrap() = vec![root];
     stage.worker.drain.begin();
@@ -21,9 +26,9 @@ async fn with_snapshot(mount: &Path) -> (Stage, Coordinator) {
     (stage, coordinator)
 }
 
-fn request(target: &str) -> Request {
+pub(super) fn request(target: &str, budget: Budget) -> Request {
     let choice = Some(SnapshotChoice { snapshot: "latest".to_owned(), ..SnapshotChoice::default() });
-    let budget = Some(crumbs());
+    let budget = Some(budget);
     Request::Restore(Box::new(RestoreRequest {
         target: target.as_bytes().into(),
         choice,
@@ -33,11 +38,9 @@ fn request(target: &str) -> Request {
 }
 
 fn assert_restored(folder: &Path) {
-    for dir in 0..4 {
-        for file in 0..3_u64 {
-            let path = folder.join(format!("data/dir{dir}/file{file}"));
-            assert_eq!(std::fs::metadata(&path).unwrap().len(), 500 + file * 900, "{}", path.display());
-        }
+    for (path, content) in small_files() {
+        let restored = std::fs::read(folder.join(&path[1..])).unwrap();
+        assert!(restored == bytes(&content), "{path} has another content");
     }
     let names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["data"], "nothing of the job is left");
@@ -48,7 +51,7 @@ async fn a_snapshot_is_written_back_and_again_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (stage, _coordinator) = with_snapshot(folder.path()).await;
     for files in [12, 0] {
-        let submission = stage.publish(request("/restored/here")).await;
+        let submission = stage.publish(request("/restored/here", crumbs())).await;
         let document = stage.followed(&submission.job).await;
         assert_eq!(document.state, JobPhase::Done, "{:?}", document.failure);
         let result = document.result.unwrap();
@@ -66,7 +69,7 @@ async fn a_snapshot_is_written_back_and_again_changes_nothing() {
 async fn a_target_outside_the_restore_roots_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (stage, _coordinator) = with_snapshot(folder.path()).await;
-    let submission = stage.publish(request("/etc/evil")).await;
+    let submission = stage.publish(request("/etc/evil", crumbs())).await;
     let document = stage.followed(&submission.job).await;
     let message = failure(&document).1;
     assert!(message.contains("no worker can restore there") && message.contains("restore roots"), "{message}");
@@ -78,7 +81,7 @@ async fn a_restore_whose_coordinator_is_gone_is_done_by_another_one() {
     for is_killed in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let (stage, first) = with_snapshot(folder.path()).await;
-        let submission = stage.publish(request("/restored/here")).await;
+        let submission = stage.publish(request("/restored/here", crumbs())).await;
         stage.until("something is restored", || folder.path().join("here/data/dir0").exists()).await;
         if is_killed {
             first.actor.kill();
@@ -100,7 +103,7 @@ async fn a_cancelled_restore_is_not_begun_anew() {
     for is_killed in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let (stage, first) = with_snapshot(folder.path()).await;
-        let submission = stage.publish(request("/restored/here")).await;
+        let submission = stage.publish(request("/restored/here", crumbs())).await;
         stage.until("something is restored", || folder.path().join("here/data/dir0").exists()).await;
         stage.site.fleet().state.request_cancel(&submission.job).await.unwrap();
         if is_killed {
@@ -122,7 +125,7 @@ async fn a_restore_that_waits_for_its_doors_keeps_its_lock() {
     stage.site.faults.set(Rates { state: 1000, ..Rates::default() });
     let locks =
         || stage.site.memory.content().into_keys().filter(|name| name.starts_with("locks/")).collect::<Vec<_>>();
-    let submission = stage.publish(request("/restored/here")).await;
+    let submission = stage.publish(request("/restored/here", crumbs())).await;
     stage.until("it has its lock", || !locks().is_empty()).await;
     stage.sleep(5).await;
     let first = locks();
@@ -140,7 +143,7 @@ async fn a_restore_that_waits_for_its_doors_keeps_its_lock() {
 async fn reports_of_a_restore_are_dropped_once_they_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let (stage, _coordinator) = with_snapshot(folder.path()).await;
-    let submission = stage.publish(request("/restored/here")).await;
+    let submission = stage.publish(request("/restored/here", crumbs())).await;
     let state = stage.site.fleet().state;
     let reports =
         async || state.read_reports(&submission.job, &Position::default(), 100, Duration::ZERO).await.unwrap();

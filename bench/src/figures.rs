@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::time::Instant;
 
+use crate::spread::shown;
+
 /// What one run cost.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Figures {
@@ -34,16 +36,9 @@ pub(crate) fn timed(command: Command, started: Instant) -> Result<Figures, Strin
     }
 }
 
-/// The ratios ours / theirs: median, and smallest and largest.
+/// The ratios of the first to the second of each pair: median, and smallest and largest.
 pub(crate) fn ratios(pairs: &[(Figures, Figures)]) -> String {
-    let of = |figure: fn(&Figures) -> f64| {
-        let mut ratios: Vec<f64> = pairs.iter().map(|(ours, theirs)| figure(ours) / figure(theirs)).collect();
-        ratios.sort_by(f64::total_cmp);
-        match (ratios.first(), ratios.get(ratios.len() / 2), ratios.last()) {
-            (Some(least), Some(median), Some(most)) => format!("{median:.2} ({least:.2}..{most:.2})"),
-            _ => "-".to_owned(),
-        }
-    };
+    let of = |figure: fn(&Figures) -> f64| shown(pairs.iter().map(|(first, second)| figure(first) / figure(second)), 2);
     let (wall, cpu, memory) = (of(|f| f.wall_seconds), of(|f| f.cpu_seconds), of(|f| f.memory_kib));
     format!("{wall:>22} {cpu:>22} {memory:>22}")
 }
