@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 /// A bug: the work panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,17 +54,43 @@ impl Cpu {
         }
     }
 
+    /// Begins work that waits for a disk, to be asked for its result later. Inline, it begins when it is asked.
+    pub fn begin_read<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Begun<T> {
+        Begun(match &self.0 {
+            Kind::Inline => Progress::PutOff(Box::new(work)),
+            Kind::Threads(_) => Progress::Running(tokio::task::spawn_blocking(work)),
+        })
+    }
+
     /// Runs work that waits for a disk.
     ///
     /// # Errors
     /// When it panicked.
     pub async fn read<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Panicked> {
-        match &self.0 {
-            Kind::Inline => {
+        self.begin_read(work).result().await
+    }
+}
+
+/// Work that has begun. Goes on to its end, even if nobody asks.
+pub struct Begun<T>(Progress<T>);
+
+enum Progress<T> {
+    PutOff(Box<dyn FnOnce() -> T + Send>),
+    Running(JoinHandle<T>),
+}
+
+impl<T> Begun<T> {
+    /// Waits for the result.
+    ///
+    /// # Errors
+    /// When the work panicked.
+    pub async fn result(self) -> Result<T, Panicked> {
+        match self.0 {
+            Progress::PutOff(work) => {
                 tokio::task::yield_now().await;
                 Ok(work())
             }
-            Kind::Threads(_) => tokio::task::spawn_blocking(work).await.map_err(|_| Panicked),
+            Progress::Running(work) => work.await.map_err(|_| Panicked),
         }
     }
 }

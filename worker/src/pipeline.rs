@@ -11,13 +11,16 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
+use fleet::cpu::Panicked;
 use futures::stream::{self, FuturesUnordered};
+use futures::{Stream, StreamExt};
 use proto::report::{Archived, Counts, Item, Missing, PROBLEMS_MAX, Problem, ProblemKind, RootView};
 use proto::task::{ArchiveWork, Scope};
 use repository::format::node::Node;
 use repository::format::pack::BlobType;
 use sources::source::{FileKind, Metadata};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::dedupe::{Ledger, NewBlob};
 use crate::devices::Devices;
@@ -36,6 +39,8 @@ mod root_view;
 
 pub(crate) use long_file::{encode_chunks, identity_of};
 
+/// Batches that wait to be read and stored, beside the one that the walk is at.
+const BATCHES_WAITING: usize = 1;
 /// Batches that are read and stored at once, in one task: 4 x 4 MiB.
 const BATCHES_AT_ONCE: usize = 4;
 /// Trees that are stored at once, in one task.
@@ -85,12 +90,7 @@ pub(crate) async fn archive(
     }
     let walker = Walker::begin(context.clone(), work, stop.clone(), devices).await?;
     let task = Task { context, work: work.clone(), stop: stop.clone() };
-    let batches = stream::try_unfold(walker, |mut walker| async move {
-        let batch = walker.next_batch().await?;
-        let made = walker.devices.made().cloned();
-        Ok(batch.map(|batch| ((batch, made), walker)))
-    });
-    let stored = batches.map(|batch| task.store(batch)).buffered(BATCHES_AT_ONCE);
+    let stored = walk(walker).map(|batch| task.store(batch)).buffered(BATCHES_AT_ONCE);
     futures::pin_mut!(stored);
     let mut assembly = Assembly::new(&task);
     let mut trees = FuturesUnordered::new();
@@ -120,6 +120,31 @@ pub(crate) async fn archive(
         false => None,
     };
     assembly.finish(root).await
+}
+
+/// Walks beside everything else; dropping the stream ends the walk.
+fn walk(mut walker: Walker) -> impl Stream<Item = Result<(Batch, MadeDevices), WorkerError>> {
+    let (batches, next) = mpsc::channel(BATCHES_WAITING);
+    let mut walking = JoinSet::new();
+    walking.spawn(async move {
+        while let Some(batch) = walker.next_batch().await? {
+            let made = walker.devices.made().cloned();
+            if batches.send((batch, made)).await.is_err() {
+                break;
+            }
+        }
+        Ok::<(), WorkerError>(())
+    });
+    stream::try_unfold((next, walking), |(mut next, mut walking)| async move {
+        if let Some(batch) = next.recv().await {
+            return Ok(Some((batch, (next, walking))));
+        }
+        match walking.join_next().await {
+            None | Some(Ok(Ok(()))) => Ok(None),
+            Some(Ok(Err(error))) => Err(error),
+            Some(Err(_)) => Err(Panicked.into()),
+        }
+    })
 }
 
 /// One archive task.

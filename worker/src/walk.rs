@@ -3,6 +3,7 @@
 //! Gives [`Step`]s. When the budget is spent, the walk gives what is left of every directory that it is in as open
 //! items: names only, to be handed out to whoever is free.
 
+mod ahead;
 mod frame;
 mod scope;
 
@@ -159,9 +160,8 @@ impl Walker {
 
     /// Looks at the next name of the directory on top.
     async fn visit_next(&mut self) -> Result<(), WorkerError> {
-        let source = self.context.source.clone();
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
-        let Some((name, seen)) = frame.next_entry(&self.context.cpu, source).await? else {
+        let Some((name, seen)) = frame.next_entry(&self.context).await? else {
             self.leave();
             return Ok(());
         };
@@ -279,14 +279,21 @@ impl Walker {
         device: u64,
         found: Found,
     ) -> Result<(), WorkerError> {
-        let listed = frame::list(&self.context, &source).await?;
-        match listed {
-            Ok((names, tags)) => {
-                for warning in &tags.warnings {
+        let ahead = match self.frames.last_mut() {
+            Some(frame) => frame.ahead.take(&name).await?,
+            None => None,
+        };
+        let looked = match ahead {
+            Some(looked) => looked,
+            None => ahead::look(&self.context, &source).await?,
+        };
+        match looked {
+            Ok(looked) => {
+                for warning in &looked.tags.warnings {
                     tracing::warn!("{warning}");
                 }
                 let parents = self.context.open_parents(&found.subtrees()).await;
-                let frame = Frame::listed(source.clone(), path, metadata.device, device, parents, names, tags)
+                let frame = Frame::listed(source.clone(), path, metadata.device, device, parents, looked)
                     .on_parent_device(found.device());
                 self.enter(name, source, metadata, device, found);
                 self.frames.push(frame);

@@ -1,6 +1,6 @@
 //! Reads single blobs out of packs.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Cursor, Read};
 
 use bytes::Bytes;
 use proto::id::Id;
@@ -13,6 +13,9 @@ use crate::crypto::MasterKey;
 use crate::format::pack::{BlobType, PackEntry};
 use crate::seal::{BlobReader, DamagedBlob, open_blob};
 use crate::storage::StorageError;
+
+/// Trees of at most so many plain bytes are opened at once: a reader of pieces takes more memory than that, and time.
+const WHOLE_TREE_LENGTH_MAX: u32 = 64 << 10;
 
 impl Repository {
     /// The plain bytes of a blob, checked against its id. Any copy will do; if one is damaged the
@@ -27,19 +30,18 @@ impl Repository {
         Ok(plain)
     }
 
-    /// Reads a tree piece by piece: its sealed bytes are held, its plain ones are not.
+    /// Reads a tree piece by piece: the sealed bytes of a long one are held, its plain ones are not.
     ///
     /// The seal is checked here; that the content is the one that the id names, before the reader
-    /// says that it has come to its end. An error of the reader holds a [`RepositoryError::Damaged`].
+    /// says that it has come to its end, at the latest. An error of the reader holds a [`RepositoryError::Damaged`].
     ///
     /// # Errors
     /// Those of [`Repository::read_blob`].
     pub async fn open_tree(&self, index: &BlobIndex, id: &Id) -> Result<Box<dyn BufRead + Send>, RepositoryError> {
-        let open = |key: &MasterKey, entry: &PackEntry, sealed| {
-            BlobReader::new(key, entry.kind, entry.id, sealed, entry.uncompressed_length.is_some())
-        };
-        let (reader, pack) = self.read_any_copy(index, BlobType::Tree, id, open).await?;
-        Ok(Box::new(TreeReader { reader, pack, location: self.location() }))
+        Ok(match self.read_any_copy(index, BlobType::Tree, id, OpenTree::new).await? {
+            (OpenTree::Whole(plain), _) => Box::new(plain),
+            (OpenTree::InPieces(reader), pack) => Box::new(TreeReader { reader, pack, location: self.location() }),
+        })
     }
 
     /// What `open` makes of the first copy that is whole, and its pack.
@@ -105,6 +107,26 @@ impl Repository {
             Err(error) if is_missing(&error) => self.get_alone(pack, entry).await,
             result => result,
         }
+    }
+}
+
+/// A tree whose seal was checked.
+enum OpenTree {
+    /// A short one, checked against its id.
+    Whole(Cursor<Vec<u8>>),
+    InPieces(BlobReader),
+}
+
+impl OpenTree {
+    fn new(key: &MasterKey, entry: &PackEntry, sealed: Bytes) -> Result<Self, DamagedBlob> {
+        if entry.uncompressed_length.unwrap_or(entry.length) <= WHOLE_TREE_LENGTH_MAX
+            && let Ok(plain) = open_blob(key, entry, &sealed)
+        {
+            return Ok(Self::Whole(Cursor::new(plain)));
+        }
+        // Also one that is damaged: the reader says in what way, and copes with a wrong length in the index.
+        let is_compressed = entry.uncompressed_length.is_some();
+        BlobReader::new(key, entry.kind, entry.id, sealed, is_compressed).map(Self::InPieces)
     }
 }
 

@@ -11,15 +11,14 @@ use proto::report::{OpenNames, Payload};
 use proto::task::Names as NamesOnWire;
 use sources::files::exclude::DirectoryTags;
 use sources::names::Names;
-use sources::source::{Metadata, Source, SourceError};
+use sources::paths;
+use sources::source::{FileKind, Metadata, SourceError};
 
+use super::ahead::{self, Ahead, ENTRIES_AHEAD, Looked, Seen};
 use crate::error::WorkerError;
 use crate::job::JobContext;
 use crate::parent::ParentDir;
-use fleet::cpu::Cpu;
 
-/// Entries whose metadata is read in one go.
-const ENTRIES_AHEAD: usize = 256;
 /// Longer lists of names are stored as an object, and referred to.
 const LISTED_BYTES_MAX: usize = 16 << 10;
 
@@ -38,6 +37,8 @@ pub(super) struct Frame {
     pub(super) parent_device: Option<u64>,
     pub(super) tags: DirectoryTags,
     pub(super) children: Children,
+    /// Its directories that are looked at before their turn.
+    pub(super) ahead: Ahead,
     /// A step says that it began: so one must say that it ends. Not so for the scope's own directory and the root.
     pub(super) is_entered: bool,
 }
@@ -56,7 +57,9 @@ pub(super) struct Listing {
     next: usize,
     end: usize,
     /// Metadata of the entries from `next` on.
-    ahead: VecDeque<Result<Metadata, SourceError>>,
+    seen: Seen,
+    /// Directories before this entry are looked at before their turn.
+    looked_ahead: usize,
     /// The listing as it is stored already, and which of its entries is the first of `names`.
     stored: Option<(Id, u64)>,
 }
@@ -84,6 +87,7 @@ impl Frame {
             parent_device: None,
             tags: DirectoryTags::default(),
             children: Children::Targets(targets.into()),
+            ahead: Ahead::default(),
             is_entered: true,
         }
     }
@@ -95,13 +99,23 @@ impl Frame {
         local_device: u64,
         device: u64,
         parents: Vec<ParentDir>,
-        names: Names,
-        tags: DirectoryTags,
+        looked: Looked,
     ) -> Self {
+        let Looked { names, tags, first } = looked;
         let listing =
-            Listing { end: names.len(), names: Arc::new(names), next: 0, ahead: VecDeque::new(), stored: None };
-        let children = Children::Listed(listing);
-        Self { source, path, local_device, device, parents, parent_device: None, tags, children, is_entered: true }
+            Listing { end: names.len(), names: Arc::new(names), next: 0, seen: first, looked_ahead: 0, stored: None };
+        Self {
+            source,
+            path,
+            local_device,
+            device,
+            parents,
+            parent_device: None,
+            tags,
+            children: Children::Listed(listing),
+            ahead: Ahead::default(),
+            is_entered: true,
+        }
     }
 
     /// The same, which the parent snapshot has on the file system of this number.
@@ -121,24 +135,45 @@ impl Frame {
     /// The next name and what is known of it; `None` behind the last one.
     pub(super) async fn next_entry(
         &mut self,
-        cpu: &Cpu,
-        source: Arc<dyn Source>,
+        context: &JobContext,
     ) -> Result<Option<(Vec<u8>, Result<Metadata, SourceError>)>, WorkerError> {
         let Children::Listed(listing) = &mut self.children else { return Ok(None) };
-        if listing.ahead.is_empty() && listing.next < listing.end {
-            let (names, directory) = (listing.names.clone(), self.source.clone());
+        if listing.seen.is_empty() && listing.next < listing.end {
+            let (source, names, directory) = (context.source.clone(), listing.names.clone(), self.source.clone());
             let (from, to) = (listing.next, listing.end.min(listing.next + ENTRIES_AHEAD));
-            let seen = cpu.read(move || source.metadata_of(&directory, &names.range(from, to))).await?;
-            listing.ahead = match seen {
-                Ok(seen) => seen.into(),
-                // The directory itself cannot be opened any more: so says each of its entries.
-                Err(error) => (from..to).map(|_| Err(error.clone())).collect(),
-            };
+            listing.seen = context.cpu.read(move || ahead::entries(&*source, &directory, &names, from, to)).await?;
         }
-        let Some(seen) = listing.ahead.pop_front() else { return Ok(None) };
+        self.look_ahead(context);
+        let Children::Listed(listing) = &mut self.children else { return Ok(None) };
+        let Some(seen) = listing.seen.pop_front() else { return Ok(None) };
         let name = listing.names[listing.next].to_vec();
         listing.next += 1;
         Ok(Some((name, seen)))
+    }
+
+    /// Begins to look at the directories among the entries whose metadata is known. Other file systems are left alone
+    /// until it is their turn.
+    fn look_ahead(&mut self, context: &JobContext) {
+        let Children::Listed(listing) = &mut self.children else { return };
+        if listing.looked_ahead <= listing.next {
+            for (at, seen) in (listing.next..).zip(&listing.seen) {
+                let Ok(metadata) = seen else { continue };
+                let name = &listing.names[at];
+                if metadata.kind != FileKind::Directory
+                    || metadata.device != self.local_device
+                    || self.tags.rejects(name)
+                {
+                    continue;
+                }
+                let path = paths::child(&self.path, name);
+                let excludes = &context.excludes;
+                if !excludes.rejects_path(&path) && !excludes.rejects_entry(&path, metadata, self.local_device) {
+                    self.ahead.expect(name.to_vec());
+                }
+            }
+            listing.looked_ahead = listing.next + listing.seen.len();
+        }
+        self.ahead.begin(context, &self.source);
     }
 
     /// What is left, in items of at most `per_item` names; a long listing is stored once and referred to.
@@ -177,20 +212,6 @@ impl Frame {
         listing.next = listing.end;
         Ok(items)
     }
-}
-
-/// Lists a directory, and looks for what excludes its entries.
-pub(super) async fn list(
-    context: &JobContext,
-    directory: &[u8],
-) -> Result<Result<(Names, DirectoryTags), SourceError>, WorkerError> {
-    let (source, excludes, directory) = (context.source.clone(), context.excludes.clone(), directory.to_vec());
-    let listed = context.cpu.read(move || {
-        let names = source.list(&directory)?;
-        let tags = excludes.inspect_directory(&*source, &directory);
-        Ok((names, tags))
-    });
-    Ok(listed.await?)
 }
 
 /// Looks for what excludes entries of a directory whose names are known.

@@ -11,6 +11,7 @@ use sources::names::Names;
 use sources::paths;
 use sources::source::{Metadata, Mount, SourceError};
 
+use super::ahead::{Looked, Seen};
 use super::frame::{Frame, decode_listing, tags};
 use super::{Batch, Spending, Walker, not_mounted, view_of};
 use crate::devices::Devices;
@@ -65,10 +66,10 @@ impl Walker {
                         return Ok(walker);
                     }
                 };
-                let tags = tags(&walker.context, &dir.0).await?;
+                let looked = Looked { names, tags: tags(&walker.context, &dir.0).await?, first: Seen::new() };
                 let device = walker.devices.of(&dir.0).unwrap_or(metadata.device);
                 let path = walker.context.path_of(&dir.0);
-                Frame::listed(dir.0.clone(), path, metadata.device, device, parents, names, tags)
+                Frame::listed(dir.0.clone(), path, metadata.device, device, parents, looked)
                     .on_parent_device(work.parent_device)
                     .scope(stored)
             }
