@@ -20,6 +20,7 @@ use sources::source::{FileKind, Metadata, SourceError, SourceErrorKind};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use self::ahead::{Looker, Place};
 use self::frame::{Children, Frame};
 use crate::devices::{Crossing, Devices};
 use crate::error::WorkerError;
@@ -107,6 +108,7 @@ impl Spending {
 /// The walk through one scope.
 pub(crate) struct Walker {
     context: Arc<JobContext>,
+    looker: Looker,
     stop: Stop,
     spending: Spending,
     frames: Vec<Frame>,
@@ -161,7 +163,7 @@ impl Walker {
     /// Looks at the next name of the directory on top.
     async fn visit_next(&mut self) -> Result<(), WorkerError> {
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
-        let Some((name, seen)) = frame.next_entry(&self.context).await? else {
+        let Some((name, seen)) = frame.next_entry(&self.looker).await? else {
             self.leave();
             return Ok(());
         };
@@ -279,13 +281,10 @@ impl Walker {
         device: u64,
         found: Found,
     ) -> Result<(), WorkerError> {
-        let ahead = match self.frames.last_mut() {
-            Some(frame) => frame.ahead.take(&name).await?,
-            None => None,
-        };
-        let looked = match ahead {
-            Some(looked) => looked,
-            None => ahead::look(&self.context, &source).await?,
+        let below = Place { source: &source, path: &path, device: metadata.device };
+        let looked = match self.frames.last_mut() {
+            Some(frame) => frame.look(&self.looker, &name, below).await?,
+            None => self.looker.look(below).await?,
         };
         match looked {
             Ok(looked) => {

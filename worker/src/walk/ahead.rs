@@ -1,27 +1,39 @@
-//! Looking at directories before the walk comes to them: beside it, and at neighbours in one go. On a local disk that
-//! saves most changes of threads, on a network's file system most of the waiting.
+//! Looking at directories before the walk comes to them: beside it, and at many in one go. On a local disk that saves
+//! most changes of threads, on a network's file system most of the waiting.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use fleet::cpu::Begun;
+use fleet::cpu::{Begun, Cpu};
 use sources::files::exclude::{DirectoryTags, Excludes};
 use sources::names::Names;
 use sources::paths;
-use sources::source::{Metadata, Source, SourceError};
+use sources::source::{FileKind, Metadata, Source, SourceError};
 
 use crate::error::WorkerError;
 use crate::job::JobContext;
 
 /// Entries whose metadata is read in one go.
 pub(super) const ENTRIES_AHEAD: usize = 256;
-/// Neighbouring directories that are looked at in one go.
-const DIRECTORIES_IN_GROUP: usize = 16;
-/// A group that has found so many entries looks at no more directories.
-const ENTRIES_IN_GROUP: usize = 512;
-/// A directory of more entries is not kept: it is listed again when the walk gets there.
+/// One look goes on to what is below and beside, until it has found so many entries.
+const ENTRIES_IN_LOOK: usize = 512;
+/// A directory of more entries is not kept until it is its turn.
 const NAMES_AHEAD_MAX: usize = 8192;
+/// Neighbouring directories that one look is for.
+const DIRECTORIES_IN_GROUP: usize = 16;
 /// Groups of one directory that are looked at before they are needed.
 const GROUPS_AHEAD: usize = 2;
+
+/// A directory to look at.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// Where the source has it.
+    pub(super) source: &'a [u8],
+    /// What exclude patterns match.
+    pub(super) path: &'a [u8],
+    /// Its `st_dev` on this host.
+    pub(super) device: u64,
+}
 
 /// What one look at a directory tells.
 pub(super) struct Looked {
@@ -30,64 +42,143 @@ pub(super) struct Looked {
     pub(super) tags: DirectoryTags,
     /// Metadata of the first [`ENTRIES_AHEAD`] names.
     pub(super) first: Seen,
+    /// What was seen of its own directories at the same time: of the first ones in the order of their names.
+    pub(super) below: Ahead,
 }
 
 /// Metadata of successive names.
 pub(super) type Seen = VecDeque<Result<Metadata, SourceError>>;
 
-/// Looks at a directory.
-pub(super) async fn look(context: &JobContext, directory: &[u8]) -> Result<Result<Looked, SourceError>, WorkerError> {
-    let (source, excludes, directory) = (context.source.clone(), context.excludes.clone(), directory.to_vec());
-    Ok(context.cpu.read(move || look_now(&*source, &excludes, &directory)).await?)
+/// What looks at directories. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Looker {
+    cpu: Cpu,
+    source: Arc<dyn Source>,
+    excludes: Arc<Excludes>,
 }
 
-fn look_now(source: &dyn Source, excludes: &Excludes, directory: &[u8]) -> Result<Looked, SourceError> {
-    let names = source.list(directory)?;
-    let tags = excludes.inspect_directory(source, directory);
-    let first = entries(source, directory, &names, 0, names.len().min(ENTRIES_AHEAD));
-    Ok(Looked { names, tags, first })
-}
-
-/// Metadata of the entries `from..to` of a directory.
-pub(super) fn entries(source: &dyn Source, directory: &[u8], names: &Names, from: usize, to: usize) -> Seen {
-    if from == to {
-        return Seen::new();
+impl Looker {
+    pub(super) fn of(context: &JobContext) -> Self {
+        let JobContext { cpu, source, excludes, .. } = context;
+        Self { cpu: cpu.clone(), source: source.clone(), excludes: excludes.clone() }
     }
-    match source.metadata_of(directory, &names.range(from, to)) {
-        Ok(seen) => seen.into(),
-        // The directory itself cannot be opened any more: so says each of its entries.
-        Err(error) => (from..to).map(|_| Err(error.clone())).collect(),
-    }
-}
 
-/// Looks at neighbouring directories, until there is enough; one answer per directory that it got to.
-fn look_at_group(source: &dyn Source, excludes: &Excludes, directories: &[Vec<u8>]) -> Answers {
-    let (mut answers, mut found) = (Answers::new(), 0);
-    for directory in directories {
-        let looked = look_now(source, excludes, directory);
-        let entries = looked.as_ref().map_or(0, |looked| looked.names.len());
-        if entries > NAMES_AHEAD_MAX {
-            break;
+    /// Looks at a directory whose turn it is.
+    pub(super) async fn look(&self, place: Place<'_>) -> Result<Result<Looked, SourceError>, WorkerError> {
+        let (looker, source, path, device) = (self.clone(), place.source.to_vec(), place.path.to_vec(), place.device);
+        let look = move || {
+            let place = Place { source: &source, path: &path, device };
+            let names = looker.source.list(place.source)?;
+            let mut left = ENTRIES_IN_LOOK;
+            Ok(looker.look_below(place, names, &mut left))
+        };
+        Ok(self.cpu.read(look).await?)
+    }
+
+    /// Looks at what excludes entries of a directory whose names are known.
+    pub(super) async fn tags(&self, directory: &[u8]) -> Result<DirectoryTags, WorkerError> {
+        let (looker, directory) = (self.clone(), directory.to_vec());
+        Ok(self.cpu.read(move || looker.excludes.inspect_directory(&*looker.source, &directory)).await?)
+    }
+
+    /// Metadata of the entries `from..to` of a directory.
+    pub(super) async fn entries(
+        &self,
+        directory: &[u8],
+        names: &Arc<Names>,
+        (from, to): (usize, usize),
+    ) -> Result<Seen, WorkerError> {
+        let (looker, directory, names) = (self.clone(), directory.to_vec(), names.clone());
+        Ok(self.cpu.read(move || looker.entries_now(&directory, &names, from, to)).await?)
+    }
+
+    fn entries_now(&self, directory: &[u8], names: &Names, from: usize, to: usize) -> Seen {
+        if from == to {
+            return Seen::new();
         }
-        answers.push_back(looked);
-        found += entries;
-        if found >= ENTRIES_IN_GROUP {
-            break;
+        match self.source.metadata_of(directory, &names.range(from, to)) {
+            Ok(seen) => seen.into(),
+            // The directory itself cannot be opened any more: so says each of its entries.
+            Err(error) => (from..to).map(|_| Err(error.clone())).collect(),
         }
     }
-    answers
+
+    /// Whether the walk goes into an entry of `place` which it needs to ask nobody about: other file systems are left
+    /// alone until it is their turn.
+    pub(super) fn is_entered(&self, place: Place<'_>, tags: &DirectoryTags, name: &[u8], metadata: &Metadata) -> bool {
+        if metadata.kind != FileKind::Directory || metadata.device != place.device || tags.rejects(name) {
+            return false;
+        }
+        let path = paths::child(place.path, name);
+        !self.excludes.rejects_path(&path) && !self.excludes.rejects_entry(&path, metadata, place.device)
+    }
+
+    fn look_below(&self, place: Place<'_>, names: Names, left: &mut usize) -> Looked {
+        let tags = self.excludes.inspect_directory(&*self.source, place.source);
+        let first = self.entries_now(place.source, &names, 0, names.len().min(ENTRIES_AHEAD));
+        *left = left.saturating_sub(1 + names.len());
+        let mut below = Ahead::default();
+        for (name, seen) in names.iter().zip(&first) {
+            let Ok(metadata) = seen else { continue };
+            if !self.is_entered(place, &tags, name, metadata) {
+                continue;
+            }
+            if *left == 0 {
+                break;
+            }
+            let looked = self.look_ahead(place, name, left);
+            below.add(name.to_vec(), looked);
+        }
+        Looked { names, tags, first, below }
+    }
+
+    /// Looks at a directory of `above` before it is its turn; `None` if it is too long to be kept.
+    fn look_ahead(&self, above: Place<'_>, name: &[u8], left: &mut usize) -> Answer {
+        let (source, path) = (paths::child(above.source, name), paths::child(above.path, name));
+        match self.source.list(&source) {
+            Ok(names) if names.len() > NAMES_AHEAD_MAX => {
+                *left = 0;
+                None
+            }
+            Ok(names) => Some(Ok(self.look_below(Place { source: &source, path: &path, ..above }, names, left))),
+            Err(error) => {
+                *left -= 1;
+                Some(Err(error))
+            }
+        }
+    }
+
+    /// Begins to look at neighbouring directories of `above`; it gets to some of them, in their order.
+    fn begin(&self, above: Place<'_>, names: &VecDeque<Vec<u8>>) -> Begun<Answers> {
+        let (looker, names) = (self.clone(), names.clone());
+        let (source, path, device) = (above.source.to_vec(), above.path.to_vec(), above.device);
+        self.cpu.begin_read(move || {
+            let above = Place { source: &source, path: &path, device };
+            let (mut answers, mut left) = (Answers::new(), ENTRIES_IN_LOOK);
+            for name in &names {
+                answers.push_back(looker.look_ahead(above, name, &mut left));
+                if left == 0 {
+                    break;
+                }
+            }
+            answers
+        })
+    }
 }
 
-type Answers = VecDeque<Result<Looked, SourceError>>;
+/// What was seen of a directory, unless it is too long to be kept.
+type Answer = Option<Result<Looked, SourceError>>;
+type Answers = VecDeque<Answer>;
 
-/// The directories of one directory that are looked at before the walk comes to them, in the order of their names.
+/// Directories of one directory that are looked at before the walk comes to them, in the order of their names.
 #[derive(Default)]
 pub(super) struct Ahead {
+    groups: VecDeque<Group>,
     /// Names that belong to no group yet.
     waiting: VecDeque<Vec<u8>>,
-    groups: VecDeque<Group>,
 }
 
+/// Neighbours that are looked at in one go.
 struct Group {
     names: VecDeque<Vec<u8>>,
     looking: Looking,
@@ -95,33 +186,51 @@ struct Group {
 
 enum Looking {
     Begun(Begun<Answers>),
+    /// One answer a name.
     Done(Answers),
 }
 
 impl Ahead {
-    /// The walk will come to this entry of `directory`.
-    pub(super) fn expect(&mut self, name: Vec<u8>) {
-        self.waiting.push_back(name);
-    }
-
-    /// Begins to look at what the walk will come to next.
-    pub(super) fn begin(&mut self, context: &JobContext, directory: &[u8]) {
-        while self.groups.len() < GROUPS_AHEAD && !self.waiting.is_empty() {
-            let names: VecDeque<Vec<u8>> = self.waiting.drain(..self.waiting.len().min(DIRECTORIES_IN_GROUP)).collect();
-            let paths: Vec<Vec<u8>> = names.iter().map(|name| paths::child(directory, name)).collect();
-            let (source, excludes) = (context.source.clone(), context.excludes.clone());
-            let begun = context.cpu.begin_read(move || look_at_group(&*source, &excludes, &paths));
-            self.groups.push_back(Group { names, looking: Looking::Begun(begun) });
+    fn add(&mut self, name: Vec<u8>, answer: Answer) {
+        if let Some(Group { names, looking: Looking::Done(answers) }) = self.groups.back_mut() {
+            names.push_back(name);
+            answers.push_back(answer);
+        } else {
+            self.groups.push_back(Group { names: [name].into(), looking: Looking::Done([answer].into()) });
         }
     }
 
-    /// What was seen of `name`; `None` if it was not looked at. Names must be asked for in ascending order.
+    /// The walk will come to this directory. Names must be said in ascending order; those that are known already are
+    /// passed over.
+    pub(super) fn expect(&mut self, name: &[u8]) {
+        let last = self.waiting.back().or_else(|| self.groups.back().and_then(|group| group.names.back()));
+        if last.is_none_or(|last| last.as_slice() < name) {
+            self.waiting.push_back(name.to_vec());
+        }
+    }
+
+    /// Begins to look at what the walk will come to next in `directory`.
+    pub(super) fn begin(&mut self, looker: &Looker, directory: Place<'_>) {
+        while self.groups.len() < GROUPS_AHEAD && !self.waiting.is_empty() {
+            let some = self.waiting.len().min(DIRECTORIES_IN_GROUP);
+            let names: VecDeque<Vec<u8>> = self.waiting.drain(..some).collect();
+            let looking = Looking::Begun(looker.begin(directory, &names));
+            self.groups.push_back(Group { names, looking });
+        }
+    }
+
+    /// What was seen of `name` in `directory`; `None` if it was not looked at. Names must be asked for in ascending
+    /// order.
     ///
     /// # Errors
     /// A thread panicked.
-    pub(super) async fn take(&mut self, name: &[u8]) -> Result<Option<Result<Looked, SourceError>>, WorkerError> {
-        while let Some(group) = self.groups.pop_front() {
-            let Group { mut names, looking } = group;
+    pub(super) async fn take(
+        &mut self,
+        looker: &Looker,
+        directory: Place<'_>,
+        name: &[u8],
+    ) -> Result<Answer, WorkerError> {
+        while let Some(Group { mut names, looking }) = self.groups.pop_front() {
             if names.back().is_none_or(|last| last.as_slice() < name) {
                 continue;
             }
@@ -129,18 +238,24 @@ impl Ahead {
                 Looking::Begun(begun) => begun.result().await?,
                 Looking::Done(answers) => answers,
             };
+            let not_reached = names.split_off(answers.len().min(names.len()));
+            if !not_reached.is_empty() {
+                let looking = Looking::Begun(looker.begin(directory, &not_reached));
+                self.groups.push_front(Group { names: not_reached, looking });
+            }
             while names.front().is_some_and(|first| first.as_slice() < name) {
                 names.pop_front();
                 answers.pop_front();
             }
-            let found = match names.front().is_some_and(|first| first == name) {
-                true => names.pop_front().and_then(|_| answers.pop_front()),
-                false => None,
-            };
+            let is_here = names.front().is_some_and(|first| first == name);
+            let found = if is_here { names.pop_front().and_then(|_| answers.pop_front()) } else { None };
+            let is_further = names.is_empty() && !is_here;
             if !names.is_empty() {
                 self.groups.push_front(Group { names, looking: Looking::Done(answers) });
             }
-            return Ok(found);
+            if !is_further {
+                return Ok(found.flatten());
+            }
         }
         Ok(None)
     }

@@ -11,12 +11,10 @@ use proto::report::{OpenNames, Payload};
 use proto::task::Names as NamesOnWire;
 use sources::files::exclude::DirectoryTags;
 use sources::names::Names;
-use sources::paths;
-use sources::source::{FileKind, Metadata, SourceError};
+use sources::source::{Metadata, SourceError};
 
-use super::ahead::{self, Ahead, ENTRIES_AHEAD, Looked, Seen};
+use super::ahead::{Ahead, ENTRIES_AHEAD, Looked, Looker, Place, Seen};
 use crate::error::WorkerError;
-use crate::job::JobContext;
 use crate::parent::ParentDir;
 
 /// Longer lists of names are stored as an object, and referred to.
@@ -101,7 +99,7 @@ impl Frame {
         parents: Vec<ParentDir>,
         looked: Looked,
     ) -> Self {
-        let Looked { names, tags, first } = looked;
+        let Looked { names, tags, first, below } = looked;
         let listing =
             Listing { end: names.len(), names: Arc::new(names), next: 0, seen: first, looked_ahead: 0, stored: None };
         Self {
@@ -113,7 +111,7 @@ impl Frame {
             parent_device: None,
             tags,
             children: Children::Listed(listing),
-            ahead: Ahead::default(),
+            ahead: below,
             is_entered: true,
         }
     }
@@ -135,45 +133,46 @@ impl Frame {
     /// The next name and what is known of it; `None` behind the last one.
     pub(super) async fn next_entry(
         &mut self,
-        context: &JobContext,
+        looker: &Looker,
     ) -> Result<Option<(Vec<u8>, Result<Metadata, SourceError>)>, WorkerError> {
         let Children::Listed(listing) = &mut self.children else { return Ok(None) };
         if listing.seen.is_empty() && listing.next < listing.end {
-            let (source, names, directory) = (context.source.clone(), listing.names.clone(), self.source.clone());
-            let (from, to) = (listing.next, listing.end.min(listing.next + ENTRIES_AHEAD));
-            listing.seen = context.cpu.read(move || ahead::entries(&*source, &directory, &names, from, to)).await?;
+            let range = (listing.next, listing.end.min(listing.next + ENTRIES_AHEAD));
+            listing.seen = looker.entries(&self.source, &listing.names, range).await?;
         }
-        self.look_ahead(context);
-        let Children::Listed(listing) = &mut self.children else { return Ok(None) };
+        if listing.looked_ahead <= listing.next {
+            let place = Place { source: &self.source, path: &self.path, device: self.local_device };
+            for (at, seen) in (listing.next..).zip(&listing.seen) {
+                let name = &listing.names[at];
+                if let Ok(metadata) = seen
+                    && looker.is_entered(place, &self.tags, name, metadata)
+                {
+                    self.ahead.expect(name);
+                }
+            }
+            listing.looked_ahead = listing.next + listing.seen.len();
+            self.ahead.begin(looker, place);
+        }
         let Some(seen) = listing.seen.pop_front() else { return Ok(None) };
         let name = listing.names[listing.next].to_vec();
         listing.next += 1;
         Ok(Some((name, seen)))
     }
 
-    /// Begins to look at the directories among the entries whose metadata is known. Other file systems are left alone
-    /// until it is their turn.
-    fn look_ahead(&mut self, context: &JobContext) {
-        let Children::Listed(listing) = &mut self.children else { return };
-        if listing.looked_ahead <= listing.next {
-            for (at, seen) in (listing.next..).zip(&listing.seen) {
-                let Ok(metadata) = seen else { continue };
-                let name = &listing.names[at];
-                if metadata.kind != FileKind::Directory
-                    || metadata.device != self.local_device
-                    || self.tags.rejects(name)
-                {
-                    continue;
-                }
-                let path = paths::child(&self.path, name);
-                let excludes = &context.excludes;
-                if !excludes.rejects_path(&path) && !excludes.rejects_entry(&path, metadata, self.local_device) {
-                    self.ahead.expect(name.to_vec());
-                }
-            }
-            listing.looked_ahead = listing.next + listing.seen.len();
+    /// What is in its directory `name`, whose metadata is known.
+    pub(super) async fn look(
+        &mut self,
+        looker: &Looker,
+        name: &[u8],
+        below: Place<'_>,
+    ) -> Result<Result<Looked, SourceError>, WorkerError> {
+        let place = Place { source: &self.source, path: &self.path, device: self.local_device };
+        let ahead = self.ahead.take(looker, place, name).await?;
+        self.ahead.begin(looker, place);
+        match ahead {
+            Some(looked) => Ok(looked),
+            None => looker.look(below).await,
         }
-        self.ahead.begin(context, &self.source);
     }
 
     /// What is left, in items of at most `per_item` names; a long listing is stored once and referred to.
@@ -212,12 +211,6 @@ impl Frame {
         listing.next = listing.end;
         Ok(items)
     }
-}
-
-/// Looks for what excludes entries of a directory whose names are known.
-pub(super) async fn tags(context: &JobContext, directory: &[u8]) -> Result<DirectoryTags, WorkerError> {
-    let (source, excludes, directory) = (context.source.clone(), context.excludes.clone(), directory.to_vec());
-    Ok(context.cpu.read(move || excludes.inspect_directory(&*source, &directory)).await?)
 }
 
 /// Decodes a stored listing: entries `from..to` of names that are each ended by a zero byte.

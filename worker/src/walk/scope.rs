@@ -11,8 +11,8 @@ use sources::names::Names;
 use sources::paths;
 use sources::source::{Metadata, Mount, SourceError};
 
-use super::ahead::{Looked, Seen};
-use super::frame::{Frame, decode_listing, tags};
+use super::ahead::{Ahead, Looked, Looker, Seen};
+use super::frame::{Frame, decode_listing};
 use super::{Batch, Spending, Walker, not_mounted, view_of};
 use crate::devices::Devices;
 use crate::error::WorkerError;
@@ -52,6 +52,7 @@ impl Walker {
             last_word: work.last_word,
             stopping: false,
             batch: Batch::default(),
+            looker: Looker::of(&context),
             context,
         };
         let parents = walker.context.open_parents(&work.parents).await;
@@ -66,7 +67,12 @@ impl Walker {
                         return Ok(walker);
                     }
                 };
-                let looked = Looked { names, tags: tags(&walker.context, &dir.0).await?, first: Seen::new() };
+                let looked = Looked {
+                    names,
+                    tags: walker.looker.tags(&dir.0).await?,
+                    first: Seen::new(),
+                    below: Ahead::default(),
+                };
                 let device = walker.devices.of(&dir.0).unwrap_or(metadata.device);
                 let path = walker.context.path_of(&dir.0);
                 Frame::listed(dir.0.clone(), path, metadata.device, device, parents, looked)
