@@ -4,6 +4,7 @@
 //! walk --batches--> read + hash --chunks--> dedupe -> seal --blobs--> packer --packs--> upload
 //!      128 steps    BATCHES_AT_ONCE          1 MiB a thread          2 open a type    4 at once
 //!      or 4 MiB     in order out
+//!      BATCHES_WAITING
 //!                       |
 //!                       +--nodes--> tree builder --trees--> dedupe -> seal -> packer
 //!                                                 TREES_AT_ONCE
@@ -21,6 +22,7 @@ use repository::format::pack::BlobType;
 use sources::source::{FileKind, Metadata};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::dedupe::{Ledger, NewBlob};
 use crate::devices::Devices;
@@ -126,7 +128,7 @@ pub(crate) async fn archive(
 fn walk(mut walker: Walker) -> impl Stream<Item = Result<(Batch, MadeDevices), WorkerError>> {
     let (batches, next) = mpsc::channel(BATCHES_WAITING);
     let mut walking = JoinSet::new();
-    walking.spawn(async move {
+    let walk = async move {
         while let Some(batch) = walker.next_batch().await? {
             let made = walker.devices.made().cloned();
             if batches.send((batch, made)).await.is_err() {
@@ -134,7 +136,8 @@ fn walk(mut walker: Walker) -> impl Stream<Item = Result<(Batch, MadeDevices), W
             }
         }
         Ok::<(), WorkerError>(())
-    });
+    };
+    walking.spawn(walk.in_current_span());
     stream::try_unfold((next, walking), |(mut next, mut walking)| async move {
         if let Some(batch) = next.recv().await {
             return Ok(Some((batch, (next, walking))));

@@ -66,8 +66,8 @@ impl State {
 
     /// Whether somebody may see something else than those who refused.
     fn is_other_than(&self, by: &[WorkerId]) -> bool {
-        let is_refused = self.settings.one_view && !by.is_empty();
-        !is_refused && self.workers.live.iter().any(|worker| !by.contains(worker))
+        let all_refused = self.settings.one_view && !by.is_empty();
+        !all_refused && self.workers.live.iter().any(|worker| !by.contains(worker))
     }
 
     pub(super) fn refuse(&mut self, id: Id, worker: WorkerId, refusal: NotMyView) {

@@ -40,7 +40,9 @@ impl Repository {
     pub async fn open_tree(&self, index: &BlobIndex, id: &Id) -> Result<Box<dyn BufRead + Send>, RepositoryError> {
         Ok(match self.read_any_copy(index, BlobType::Tree, id, OpenTree::new).await? {
             (OpenTree::Whole(plain), _) => Box::new(plain),
-            (OpenTree::InPieces(reader), pack) => Box::new(TreeReader { reader, pack, location: self.location() }),
+            (OpenTree::InPieces(reader), pack) => {
+                Box::new(TreeReader { reader: *reader, pack, location: self.location() })
+            }
         })
     }
 
@@ -114,7 +116,7 @@ impl Repository {
 enum OpenTree {
     /// A short one, checked against its id.
     Whole(Cursor<Vec<u8>>),
-    InPieces(BlobReader),
+    InPieces(Box<BlobReader>),
 }
 
 impl OpenTree {
@@ -126,7 +128,8 @@ impl OpenTree {
         }
         // Also one that is damaged: the reader says in what way, and copes with a wrong length in the index.
         let is_compressed = entry.uncompressed_length.is_some();
-        BlobReader::new(key, entry.kind, entry.id, sealed, is_compressed).map(Self::InPieces)
+        let reader = BlobReader::new(key, entry.kind, entry.id, sealed, is_compressed)?;
+        Ok(Self::InPieces(Box::new(reader)))
     }
 }
 

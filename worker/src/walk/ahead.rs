@@ -260,3 +260,7 @@ impl Ahead {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+#[path = "ahead_tests.rs"]
+mod tests;
