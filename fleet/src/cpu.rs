@@ -54,10 +54,10 @@ impl Cpu {
         }
     }
 
-    /// Begins work that waits for a disk, to be asked for its result later. Inline, it begins when it is asked.
+    /// Begins work that waits for a disk, to be asked for its result later. Inline, it is done at once.
     pub fn begin_read<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Begun<T> {
         Begun(match &self.0 {
-            Kind::Inline => Progress::PutOff(Box::new(work)),
+            Kind::Inline => Progress::Done(work()),
             Kind::Threads(_) => Progress::Running(tokio::task::spawn_blocking(work)),
         })
     }
@@ -67,6 +67,9 @@ impl Cpu {
     /// # Errors
     /// When it panicked.
     pub async fn read<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Panicked> {
+        if let Kind::Inline = &self.0 {
+            tokio::task::yield_now().await;
+        }
         self.begin_read(work).result().await
     }
 }
@@ -75,7 +78,7 @@ impl Cpu {
 pub struct Begun<T>(Progress<T>);
 
 enum Progress<T> {
-    PutOff(Box<dyn FnOnce() -> T + Send>),
+    Done(T),
     Running(JoinHandle<T>),
 }
 
@@ -86,10 +89,7 @@ impl<T> Begun<T> {
     /// When the work panicked.
     pub async fn result(self) -> Result<T, Panicked> {
         match self.0 {
-            Progress::PutOff(work) => {
-                tokio::task::yield_now().await;
-                Ok(work())
-            }
+            Progress::Done(result) => Ok(result),
             Progress::Running(work) => work.await.map_err(|_| Panicked),
         }
     }

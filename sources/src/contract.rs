@@ -53,6 +53,9 @@ fn listing(fixture: &dyn Fixture) {
     let expected = [".hidden", "B", "a", "a\nb", "a b", "b", "empty", "ä"].map(str::as_bytes);
     assert_eq!(names.iter().collect::<Vec<_>>(), expected);
     assert!(fixture.source().list(&fixture.path("list/empty")).unwrap().is_empty());
+    let short = |bytes_max| fixture.source().list_short(&fixture.path("list"), bytes_max).unwrap();
+    assert_eq!(short(4096), Some(names));
+    assert_eq!(short(8), None);
     assert_eq!(kind_of_error(fixture.source().list(&fixture.path("list/a"))), SourceErrorKind::Changed);
     assert_eq!(kind_of_error(fixture.source().list(&fixture.path("list/none"))), SourceErrorKind::Vanished);
 }

@@ -84,6 +84,11 @@ pub struct NamesBuilder {
 }
 
 impl NamesBuilder {
+    /// Memory held, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.names.memory_bytes()
+    }
+
     /// Adds one name. It must be shorter than 64 KiB (the kernel's limit is 255 bytes).
     pub fn push(&mut self, name: &[u8]) {
         assert!(name.len() < 1 << LENGTH_BITS, "a file name has at most 255 bytes");

@@ -41,6 +41,12 @@ pub trait Source: Send + Sync {
     /// All names in `directory`, without `.` and `..`.
     fn list(&self, directory: &[u8]) -> Result<Names, SourceError>;
 
+    /// The same of a directory whose names take at most `bytes_max` of memory; `None` if they take more, which is
+    /// noticed as soon as they do.
+    fn list_short(&self, directory: &[u8], bytes_max: usize) -> Result<Option<Names>, SourceError> {
+        Ok(Some(self.list(directory)?).filter(|names| names.memory_bytes() <= bytes_max))
+    }
+
     /// Opens a regular file for reading, without following a link, without changing its access time
     /// where that is permitted, and without waiting for the other end of a fifo.
     ///

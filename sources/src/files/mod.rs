@@ -126,6 +126,11 @@ impl Source for FileSource {
         walk::list(descriptor.as_fd()).map_err(|error| SourceError::from_io("list", directory, error))
     }
 
+    fn list_short(&self, directory: &[u8], bytes_max: usize) -> Result<Option<Names>, SourceError> {
+        let descriptor = self.directory("list", directory, OFlags::RDONLY)?;
+        walk::list_short(descriptor.as_fd(), bytes_max).map_err(|error| SourceError::from_io("list", directory, error))
+    }
+
     fn open(&self, path: &[u8], expected: &Metadata) -> Result<Box<dyn OpenFile>, SourceError> {
         if expected.kind != FileKind::File {
             return Err(SourceError::new(SourceErrorKind::Changed, "open", path, "it is not a regular file"));

@@ -9,6 +9,7 @@ use sources::files::exclude::{DirectoryTags, Excludes};
 use sources::names::Names;
 use sources::paths;
 use sources::source::{FileKind, Metadata, Source, SourceError};
+use tokio::sync::Semaphore;
 
 use crate::error::WorkerError;
 use crate::job::JobContext;
@@ -17,12 +18,15 @@ use crate::job::JobContext;
 pub(super) const ENTRIES_AHEAD: usize = 256;
 /// One look goes on to what is below and beside, until it has found so many entries.
 const ENTRIES_IN_LOOK: usize = 512;
-/// A directory of more entries is not kept until it is its turn.
-const NAMES_AHEAD_MAX: usize = 8192;
+/// A directory whose names take more memory is left alone until it is its turn.
+const NAMES_AHEAD_BYTES_MAX: usize = 128 << 10;
 /// Neighbouring directories that one look is for.
 const DIRECTORIES_IN_GROUP: usize = 16;
 /// Groups of one directory that are looked at before they are needed.
 const GROUPS_AHEAD: usize = 2;
+/// Groups of one walk that are looked at at the same time, all its directories together: where a file system hangs, so
+/// many threads hang.
+const LOOKS_AT_ONCE: usize = 4;
 
 /// A directory to look at.
 #[derive(Clone, Copy)]
@@ -55,12 +59,22 @@ pub(super) struct Looker {
     cpu: Cpu,
     source: Arc<dyn Source>,
     excludes: Arc<Excludes>,
+    /// Entries that one look finds before it ends.
+    enough: usize,
+    permits: Arc<Semaphore>,
 }
 
 impl Looker {
-    pub(super) fn of(context: &JobContext) -> Self {
+    /// For a task that may look at so many `entries`.
+    pub(super) fn of(context: &JobContext, entries: u64) -> Self {
         let JobContext { cpu, source, excludes, .. } = context;
-        Self { cpu: cpu.clone(), source: source.clone(), excludes: excludes.clone() }
+        Self {
+            cpu: cpu.clone(),
+            source: source.clone(),
+            excludes: excludes.clone(),
+            enough: usize::try_from(entries).unwrap_or(usize::MAX).clamp(1, ENTRIES_IN_LOOK),
+            permits: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
+        }
     }
 
     /// Looks at a directory whose turn it is.
@@ -69,7 +83,7 @@ impl Looker {
         let look = move || {
             let place = Place { source: &source, path: &path, device };
             let names = looker.source.list(place.source)?;
-            let mut left = ENTRIES_IN_LOOK;
+            let mut left = looker.enough;
             Ok(looker.look_below(place, names, &mut left))
         };
         Ok(self.cpu.read(look).await?)
@@ -132,29 +146,29 @@ impl Looker {
         Looked { names, tags, first, below }
     }
 
-    /// Looks at a directory of `above` before it is its turn; `None` if it is too long to be kept.
-    fn look_ahead(&self, above: Place<'_>, name: &[u8], left: &mut usize) -> Answer {
+    /// Looks at a directory of `above` before it is its turn; `None` if nothing is known of it: then it is too long, or
+    /// cannot be read now.
+    fn look_ahead(&self, above: Place<'_>, name: &[u8], left: &mut usize) -> Option<Looked> {
         let (source, path) = (paths::child(above.source, name), paths::child(above.path, name));
-        match self.source.list(&source) {
-            Ok(names) if names.len() > NAMES_AHEAD_MAX => {
-                *left = 0;
+        match self.source.list_short(&source, NAMES_AHEAD_BYTES_MAX) {
+            Ok(Some(names)) => Some(self.look_below(Place { source: &source, path: &path, ..above }, names, left)),
+            Ok(None) | Err(_) => {
+                *left = left.saturating_sub(1);
                 None
-            }
-            Ok(names) => Some(Ok(self.look_below(Place { source: &source, path: &path, ..above }, names, left))),
-            Err(error) => {
-                *left -= 1;
-                Some(Err(error))
             }
         }
     }
 
-    /// Begins to look at neighbouring directories of `above`; it gets to some of them, in their order.
-    fn begin(&self, above: Place<'_>, names: &VecDeque<Vec<u8>>) -> Begun<Answers> {
+    /// Begins to look at neighbouring directories of `above`, unless too many looks are under way. It gets to some of
+    /// them, in their order.
+    fn begin(&self, above: Place<'_>, names: &VecDeque<Vec<u8>>) -> Option<Begun<Answers>> {
+        let permit = self.permits.clone().try_acquire_owned().ok()?;
         let (looker, names) = (self.clone(), names.clone());
         let (source, path, device) = (above.source.to_vec(), above.path.to_vec(), above.device);
-        self.cpu.begin_read(move || {
+        Some(self.cpu.begin_read(move || {
+            let _permit = permit;
             let above = Place { source: &source, path: &path, device };
-            let (mut answers, mut left) = (Answers::new(), ENTRIES_IN_LOOK);
+            let (mut answers, mut left) = (Answers::new(), looker.enough);
             for name in &names {
                 answers.push_back(looker.look_ahead(above, name, &mut left));
                 if left == 0 {
@@ -162,20 +176,17 @@ impl Looker {
                 }
             }
             answers
-        })
+        }))
     }
 }
 
-/// What was seen of a directory, unless it is too long to be kept.
-type Answer = Option<Result<Looked, SourceError>>;
-type Answers = VecDeque<Answer>;
+/// What was seen of directories.
+type Answers = VecDeque<Option<Looked>>;
 
 /// Directories of one directory that are looked at before the walk comes to them, in the order of their names.
 #[derive(Default)]
 pub(super) struct Ahead {
     groups: VecDeque<Group>,
-    /// Names that belong to no group yet.
-    waiting: VecDeque<Vec<u8>>,
 }
 
 /// Neighbours that are looked at in one go.
@@ -185,13 +196,14 @@ struct Group {
 }
 
 enum Looking {
+    Waiting,
     Begun(Begun<Answers>),
     /// One answer a name.
     Done(Answers),
 }
 
 impl Ahead {
-    fn add(&mut self, name: Vec<u8>, answer: Answer) {
+    fn add(&mut self, name: Vec<u8>, answer: Option<Looked>) {
         if let Some(Group { names, looking: Looking::Done(answers) }) = self.groups.back_mut() {
             names.push_back(name);
             answers.push_back(answer);
@@ -203,45 +215,48 @@ impl Ahead {
     /// The walk will come to this directory. Names must be said in ascending order; those that are known already are
     /// passed over.
     pub(super) fn expect(&mut self, name: &[u8]) {
-        let last = self.waiting.back().or_else(|| self.groups.back().and_then(|group| group.names.back()));
-        if last.is_none_or(|last| last.as_slice() < name) {
-            self.waiting.push_back(name.to_vec());
+        let last = self.groups.back_mut();
+        if last.as_ref().and_then(|group| group.names.back()).is_some_and(|last| last.as_slice() >= name) {
+            return;
+        }
+        match last {
+            Some(Group { names, looking: Looking::Waiting }) if names.len() < DIRECTORIES_IN_GROUP => {
+                names.push_back(name.to_vec());
+            }
+            _ => self.groups.push_back(Group { names: [name.to_vec()].into(), looking: Looking::Waiting }),
         }
     }
 
     /// Begins to look at what the walk will come to next in `directory`.
     pub(super) fn begin(&mut self, looker: &Looker, directory: Place<'_>) {
-        while self.groups.len() < GROUPS_AHEAD && !self.waiting.is_empty() {
-            let some = self.waiting.len().min(DIRECTORIES_IN_GROUP);
-            let names: VecDeque<Vec<u8>> = self.waiting.drain(..some).collect();
-            let looking = Looking::Begun(looker.begin(directory, &names));
-            self.groups.push_back(Group { names, looking });
+        for group in self.groups.iter_mut().take(GROUPS_AHEAD) {
+            if let Looking::Waiting = group.looking
+                && let Some(begun) = looker.begin(directory, &group.names)
+            {
+                group.looking = Looking::Begun(begun);
+            }
         }
     }
 
-    /// What was seen of `name` in `directory`; `None` if it was not looked at. Names must be asked for in ascending
-    /// order.
+    /// What was seen of `name`; `None` if nothing is known. Names must be asked for in ascending order.
     ///
     /// # Errors
     /// A thread panicked.
-    pub(super) async fn take(
-        &mut self,
-        looker: &Looker,
-        directory: Place<'_>,
-        name: &[u8],
-    ) -> Result<Answer, WorkerError> {
+    pub(super) async fn take(&mut self, name: &[u8]) -> Result<Option<Looked>, WorkerError> {
         while let Some(Group { mut names, looking }) = self.groups.pop_front() {
             if names.back().is_none_or(|last| last.as_slice() < name) {
                 continue;
             }
-            let mut answers = match looking {
-                Looking::Begun(begun) => begun.result().await?,
-                Looking::Done(answers) => answers,
+            let (mut answers, was_begun) = match looking {
+                Looking::Waiting => (Answers::new(), false),
+                Looking::Begun(begun) => (begun.result().await?, true),
+                Looking::Done(answers) => (answers, true),
             };
-            let not_reached = names.split_off(answers.len().min(names.len()));
-            if !not_reached.is_empty() {
-                let looking = Looking::Begun(looker.begin(directory, &not_reached));
-                self.groups.push_front(Group { names: not_reached, looking });
+            if was_begun {
+                let not_reached = names.split_off(answers.len().min(names.len()));
+                if !not_reached.is_empty() {
+                    self.groups.push_front(Group { names: not_reached, looking: Looking::Waiting });
+                }
             }
             while names.front().is_some_and(|first| first.as_slice() < name) {
                 names.pop_front();
@@ -251,7 +266,8 @@ impl Ahead {
             let found = if is_here { names.pop_front().and_then(|_| answers.pop_front()) } else { None };
             let is_further = names.is_empty() && !is_here;
             if !names.is_empty() {
-                self.groups.push_front(Group { names, looking: Looking::Done(answers) });
+                let looking = if was_begun { Looking::Done(answers) } else { Looking::Waiting };
+                self.groups.push_front(Group { names, looking });
             }
             if !is_further {
                 return Ok(found.flatten());

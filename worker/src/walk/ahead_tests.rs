@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
-use sources::files::exclude::ExcludeRules;
+use sources::files::exclude::{ExcludeRules, TagFile};
 use sources::files::users::UserTable;
 use sources::generated::{Content, GeneratedSource, GeneratedTree, TreeSettings};
 use sources::source::{Mount, OpenFile};
@@ -50,9 +50,14 @@ impl Source for Counting {
 
 /// All names below `/data`, by directory, as the walk takes them; and how often directories were listed.
 async fn walked(tree: GeneratedTree, cpu: Cpu) -> (BTreeMap<Vec<u8>, Vec<Vec<u8>>>, u64) {
+    walked_without(tree, cpu, &ExcludeRules::default()).await
+}
+
+async fn walked_without(tree: GeneratedTree, cpu: Cpu, rules: &ExcludeRules) -> (BTreeMap<Vec<u8>, Vec<Vec<u8>>>, u64) {
     let source = Arc::new(Counting { source: GeneratedSource::new(Arc::new(tree)), lists: AtomicU64::new(0) });
-    let excludes = Arc::new(Excludes::compile(&ExcludeRules::default(), Vec::new()).unwrap());
-    let looker = Looker { cpu, source: source.clone(), excludes };
+    let excludes = Arc::new(Excludes::compile(rules, Vec::new()).unwrap());
+    let permits = Arc::new(Semaphore::new(LOOKS_AT_ONCE));
+    let looker = Looker { cpu, source: source.clone(), excludes, enough: ENTRIES_IN_LOOK, permits };
     let device = source.metadata(b"/data").unwrap().device;
     let mut found = BTreeMap::new();
     let top = Place { source: b"/data", path: b"/data", device };
@@ -85,10 +90,10 @@ async fn walked(tree: GeneratedTree, cpu: Cpu) -> (BTreeMap<Vec<u8>, Vec<Vec<u8>
             continue;
         }
         let path = paths::child(directory, &name);
-        let ahead = looked.below.take(&looker, place, &name).await.unwrap();
+        let ahead = looked.below.take(&name).await.unwrap();
         looked.below.begin(&looker, place);
         let looked = match ahead {
-            Some(looked) => looked.unwrap(),
+            Some(looked) => looked,
             None => looker.look(Place { source: &path, path: &path, device }).await.unwrap().unwrap(),
         };
         open.push((path, looked, 0));
@@ -136,36 +141,73 @@ async fn long_directories_wait_for_their_turn() {
     tree.directory("/data");
     for directory in ["/data/a", "/data/b", "/data/c"] {
         tree.directory(directory);
-        for number in 0..=NAMES_AHEAD_MAX {
-            tree.file(&format!("{directory}/{number}"), Content::empty());
+        for number in 0..8192 {
+            tree.file(&format!("{directory}/{number:020}"), Content::empty());
         }
     }
     let (found, lists) = walked(tree, Cpu::threads(2)).await;
-    assert_eq!(found[b"/data/b".as_slice()].len(), NAMES_AHEAD_MAX + 1);
+    assert_eq!(found[b"/data/b".as_slice()].len(), 8192);
     assert_eq!(lists, 1 + 2 * 3, "listed ahead and dropped, then listed again");
 }
 
 #[tokio::test]
-async fn what_vanishes_between_is_asked_for_by_name() {
+async fn other_file_systems_and_what_is_excluded_are_left_alone() {
     let tree = GeneratedTree::new();
-    for directory in ["/data", "/data/a", "/data/c"] {
+    for directory in ["/data", "/data/a", "/data/a/cache", "/data/a/cache/below", "/data/a/mnt", "/data/a/mnt/below"] {
         tree.directory(directory);
     }
+    tree.file("/data/a/cache/CACHEDIR.TAG", Content::literal(b"Signature: 8a477f597d28d172789f06886806bc55"));
+    tree.mount("/data/a/mnt", 77);
+    let rules = ExcludeRules { tag_files: vec![TagFile::cache()], ..ExcludeRules::default() };
+    let (found, lists) = walked_without(tree, Cpu::threads(2), &rules).await;
+    let directories: Vec<&[u8]> = found.keys().map(Vec::as_slice).collect();
+    assert_eq!(directories, [b"/data".as_slice(), b"/data/a", b"/data/a/cache"]);
+    assert_eq!(lists, 3);
+}
+
+fn looker(tree: GeneratedTree) -> Looker {
     let source: Arc<dyn Source> = Arc::new(GeneratedSource::new(Arc::new(tree)));
-    let device = source.metadata(b"/data").unwrap().device;
     let excludes = Arc::new(Excludes::compile(&ExcludeRules::default(), Vec::new()).unwrap());
-    let looker = Looker { cpu: Cpu::inline(), source, excludes };
-    let place = Place { source: b"/data", path: b"/data", device };
+    Looker { cpu: Cpu::inline(), source, excludes, enough: ENTRIES_IN_LOOK, permits: Arc::new(Semaphore::new(1)) }
+}
+
+fn directories(names: &[&str]) -> GeneratedTree {
+    let tree = GeneratedTree::new();
+    tree.directory("/data");
+    names.iter().for_each(|name| tree.directory(&format!("/data/{name}")));
+    tree
+}
+
+fn place(looker: &Looker) -> Place<'static> {
+    Place { source: b"/data", path: b"/data", device: looker.source.metadata(b"/data").unwrap().device }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_ahead_is_left_to_its_turn() {
+    let looker = looker(directories(&["a", "c"]));
     let mut ahead = Ahead::default();
     for name in ["a", "b", "c"] {
         ahead.expect(name.as_bytes());
         ahead.expect(b"a"); // known already
     }
-    ahead.begin(&looker, place);
-    assert!(ahead.take(&looker, place, b"0").await.unwrap().is_none(), "nobody expected it");
-    assert!(ahead.take(&looker, place, b"a").await.unwrap().unwrap().is_ok());
-    let gone = ahead.take(&looker, place, b"b").await.unwrap().unwrap();
-    assert!(gone.is_err_and(|error| error.is_vanished()));
-    assert!(ahead.take(&looker, place, b"c").await.unwrap().unwrap().is_ok());
-    assert!(ahead.take(&looker, place, b"d").await.unwrap().is_none());
+    ahead.begin(&looker, place(&looker));
+    let mut seen = Vec::new();
+    for name in ["0", "a", "b", "c", "d"] {
+        seen.push(ahead.take(name.as_bytes()).await.unwrap().is_some());
+    }
+    assert_eq!(seen, [false, true, false, true, false]);
+}
+
+#[tokio::test]
+async fn without_a_permit_everything_waits_for_its_turn() {
+    let looker = looker(directories(&["a", "b", "c"]));
+    let held = looker.permits.clone().try_acquire_owned().unwrap();
+    let mut ahead = Ahead::default();
+    ["a", "b", "c"].iter().for_each(|name| ahead.expect(name.as_bytes()));
+    ahead.begin(&looker, place(&looker));
+    assert!(ahead.take(b"a").await.unwrap().is_none());
+    drop(held);
+    ahead.begin(&looker, place(&looker));
+    assert!(ahead.take(b"b").await.unwrap().is_some());
+    assert!(ahead.take(b"c").await.unwrap().is_some());
 }

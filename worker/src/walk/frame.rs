@@ -167,10 +167,10 @@ impl Frame {
         below: Place<'_>,
     ) -> Result<Result<Looked, SourceError>, WorkerError> {
         let place = Place { source: &self.source, path: &self.path, device: self.local_device };
-        let ahead = self.ahead.take(looker, place, name).await?;
+        let ahead = self.ahead.take(name).await?;
         self.ahead.begin(looker, place);
         match ahead {
-            Some(looked) => Ok(looked),
+            Some(looked) => Ok(Ok(looked)),
             None => looker.look(below).await,
         }
     }

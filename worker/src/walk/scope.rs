@@ -52,7 +52,7 @@ impl Walker {
             last_word: work.last_word,
             stopping: false,
             batch: Batch::default(),
-            looker: Looker::of(&context),
+            looker: Looker::of(&context, work.budget.entries),
             context,
         };
         let parents = walker.context.open_parents(&work.parents).await;
