@@ -15,6 +15,8 @@ mod fleet_places;
 mod holding;
 mod identity;
 mod logs;
+#[cfg(target_env = "gnu")]
+mod memory;
 mod output;
 mod page;
 mod password;
@@ -27,6 +29,8 @@ mod signals;
 mod table;
 
 fn main() -> ExitCode {
+    #[cfg(target_env = "gnu")]
+    memory::return_what_is_not_used();
     let environment = environment::Environment::of_this_process();
     let cli = match cli::parse(std::env::args_os(), &environment) {
         Ok(cli) => cli,
