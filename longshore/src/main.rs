@@ -30,7 +30,7 @@ mod table;
 
 fn main() -> ExitCode {
     #[cfg(target_env = "gnu")]
-    memory::bound_arenas();
+    memory::share_arenas();
     let environment = environment::Environment::of_this_process();
     let cli = match cli::parse(std::env::args_os(), &environment) {
         Ok(cli) => cli,
