@@ -43,6 +43,9 @@ use crate::waiting::{called_off, ended_elsewhere, take_lock, while_locked};
 const TASK_BYTES: u64 = 256 << 20;
 /// A task has no more packs than this, however small they are.
 const TASK_PACKS_MAX: usize = 1_000;
+/// A task has no more blobs than this, or a single pack: what the index says of one takes some 150 bytes on the way to the
+/// worker, and as much again on both ends.
+const TASK_BLOBS_MAX: u64 = 50_000;
 /// Pieces of tree packs that are read at once.
 const READS_AT_ONCE: usize = 8;
 
@@ -156,15 +159,16 @@ impl Check<'_> {
     }
 }
 
-/// Shares packs out, in their order.
+/// Shares packs out, in their order, by their bytes and their blobs.
 fn share_out(reads: &[PackRead], task_bytes: u64) -> impl Iterator<Item = &[PackRead]> {
     let mut rest = reads;
     std::iter::from_fn(move || {
-        let mut bytes = 0;
+        let (mut bytes, mut blobs) = (0, 0);
         let fits = |read: &&PackRead| {
             let is_first = bytes == 0;
             bytes += read.length;
-            is_first || bytes <= task_bytes
+            blobs += u64::from(read.blobs);
+            is_first || (bytes <= task_bytes && blobs <= TASK_BLOBS_MAX)
         };
         let count = rest.iter().take(TASK_PACKS_MAX).take_while(fits).count();
         let (task, behind) = rest.split_at(count);
@@ -195,8 +199,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packs_are_shared_out_by_their_bytes() {
-        let read = |length: u64| PackRead { pack: Id::of(&length.to_le_bytes()), length };
+    fn packs_are_shared_out_by_their_bytes_and_blobs() {
+        let read = |length: u64| PackRead { pack: Id::of(&length.to_le_bytes()), length, blobs: 1 };
         let reads = [5, 5, 30, 1, 2, 3, 4].map(read);
         let lengths = |task_bytes| {
             let tasks = share_out(&reads, task_bytes);
@@ -206,6 +210,9 @@ mod tests {
         assert_eq!(lengths(1).len(), 7);
         assert_eq!(lengths(1_000).len(), 1);
         assert_eq!(share_out(&[], 10).count(), 0);
+        let full_of = |blobs: u64| PackRead { blobs: u32::try_from(blobs).unwrap(), ..read(1) };
+        let crowded = [TASK_BLOBS_MAX - 1, 1, 1, TASK_BLOBS_MAX + 1, 1].map(full_of);
+        assert_eq!(share_out(&crowded, 10).map(<[PackRead]>::len).collect::<Vec<_>>(), [2, 1, 1, 1]);
         let many = vec![read(1); TASK_PACKS_MAX + 1];
         assert_eq!(share_out(&many, u64::MAX).map(<[PackRead]>::len).collect::<Vec<_>>(), [TASK_PACKS_MAX, 1]);
     }

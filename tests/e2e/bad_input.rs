@@ -2,8 +2,9 @@
 //! and the next step.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
+use rustix::process::{Pid, Signal};
 use tests::cli::Longshore;
 use tests::mounts::MountPlan;
 use tests::process::{self, Outcome};
@@ -248,8 +249,7 @@ fn stopped_holder(restic: &Restic) -> Child {
         assert!(holder.try_wait().expect("asked").is_none(), "restic ended before its lock was seen");
         std::thread::yield_now();
     }
-    let stopped = Command::new("kill").args(["-STOP", &holder.id().to_string()]).status();
-    assert!(stopped.expect("kill runs").success());
+    process::send(Pid::from_child(&holder), Signal::STOP);
     holder
 }
 

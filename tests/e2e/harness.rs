@@ -1,8 +1,12 @@
 //! The harness proves itself: stock restic brings the torture tree back, and rsync agrees. A tree that restic could not
 //! carry would blame longshore for it later.
 
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal};
 use tests::compare::assert_same_but_sockets;
 use tests::mounts::MountPlan;
+use tests::process::send;
 use tests::restic::Restic;
 use tests::scratch::Scratch;
 use tests::trees::Torture;
@@ -70,4 +74,26 @@ fn mounts_of_their_own_change_the_tree_id() {
     let links = |tree: &serde_json::Value, key: &str| tree["nodes"][0][key].clone();
     assert_eq!(links(&bound, "inode"), links(&overlaid, "inode"));
     assert_ne!(links(&bound, "device_id"), links(&overlaid, "device_id"));
+}
+
+#[test]
+fn who_was_told_to_stop_has_stopped() {
+    let work = "import threading\nfor _ in range(8): threading.Thread(target=lambda: [sum(range(9)) for _ in iter(int, 1)]).start()";
+    let mut busy = Command::new("python3").args(["-c", work]).stdin(Stdio::null()).spawn().expect("python3 starts");
+    let pid = Pid::from_child(&busy);
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", busy.id())).expect("it lives");
+        let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+        (fields[0].to_owned(), fields[11].to_owned(), fields[12].to_owned())
+    };
+    for _ in 0..20 {
+        send(pid, Signal::STOP);
+        let stopped = ticks();
+        assert_eq!(stopped.0, "T");
+        tests::services::pause(std::time::Duration::from_millis(20));
+        assert_eq!(ticks(), stopped);
+        send(pid, Signal::CONT);
+    }
+    busy.kill().expect("killed");
+    busy.wait().expect("ended");
 }

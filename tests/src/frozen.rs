@@ -1,9 +1,11 @@
 //! A backup that is stopped in the middle of its work.
 
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Child;
 
-use crate::process::Outcome;
+use rustix::process::{Pid, Signal};
+
+use crate::process::{Outcome, send};
 
 /// A stopped process that does not outlive the test.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ impl Frozen {
             assert!(child.try_wait().expect("asked").is_none(), "the backup ended before it was met in the middle");
             std::thread::yield_now();
         }
-        signal("-STOP", &child);
+        send(Pid::from_child(&child), Signal::STOP);
         Self { child: Some(child) }
     }
 
@@ -43,7 +45,7 @@ impl Frozen {
     /// Lets it go on and waits for its end.
     pub fn finish(mut self) -> Outcome {
         let child = self.child.take().expect("it was not finished yet");
-        signal("-CONT", &child);
+        send(Pid::from_child(&child), Signal::CONT);
         Outcome::new(
             "longshore backup (stopped and continued)".to_owned(),
             child.wait_with_output().expect("waited for"),
@@ -76,9 +78,4 @@ pub fn packs_in(repository: &Path) -> usize {
 fn complete_files(folder: &Path) -> usize {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter(|entry| entry.file_name().len() == 64).count()
-}
-
-fn signal(name: &str, child: &Child) {
-    let status = Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill runs");
-    assert!(status.success(), "kill {name}");
 }

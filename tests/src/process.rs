@@ -1,8 +1,12 @@
 //! Programs that ran: how they ended and what they said.
 
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use crate::services::wait_until;
 
 /// What a finished program left.
 #[derive(Clone, Debug)]
@@ -68,4 +72,24 @@ pub fn describe(command: &Command) -> String {
     let program = command.get_program().to_string_lossy().into_owned();
     let words: Vec<String> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
     format!("{program} {}", words.join(" "))
+}
+
+/// Sends a signal. After `Signal::STOP` not one thread of the process is at work any more: on a busy machine the thread
+/// that has to stop the others may itself wait for its turn, and they go on until then.
+#[track_caller]
+pub fn send(pid: Pid, signal: Signal) {
+    kill_process(pid, signal).unwrap_or_else(|error| panic!("cannot signal process {pid:?}: {error}"));
+    if signal == Signal::STOP {
+        wait_until("a process did not stop", || has_stopped(pid));
+    }
+}
+
+/// Whether all its threads are stopped, or ended.
+fn has_stopped(pid: Pid) -> bool {
+    let tasks = PathBuf::from(format!("/proc/{}/task", pid.as_raw_nonzero()));
+    let threads = std::fs::read_dir(tasks).into_iter().flatten().flatten();
+    threads.map(|thread| std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default()).all(|stat| {
+        let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+        matches!(state, None | Some('T' | 't' | 'Z' | 'X'))
+    })
 }

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 
 use crate::azurite::{Azurite, key_text, longshore_at};
 use crate::cli::Longshore;
-use crate::process::Outcome;
+use crate::process::{Outcome, send};
 use crate::restic::{PASSWORD, Restic};
 use crate::scratch::Scratch;
 use crate::services::rabbitmq::Vhosts;
@@ -169,7 +169,7 @@ impl Process {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process has a number");
-        kill_process(pid, signal).unwrap_or_else(|error| panic!("cannot signal process {}: {error}", self.child.id()));
+        send(pid, signal);
     }
 
     /// Waits for its end; returns the exit code.

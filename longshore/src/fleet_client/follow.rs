@@ -126,6 +126,8 @@ struct Follower<'a> {
     was_seen: bool,
     /// Since when there is no document.
     gone_since: Silence,
+    /// Since when the document that is there is an old one.
+    stale_since: Silence,
     is_cancelling: bool,
     display: Display,
     shown_at: Option<Duration>,
@@ -147,6 +149,13 @@ impl Silence {
         self.0.is_none()
     }
 
+    /// It is missed now: whether for the first time.
+    fn begins(&mut self, now: Duration) -> bool {
+        let is_new = self.is_new();
+        self.0.get_or_insert(now);
+        is_new
+    }
+
     fn end(&mut self) {
         self.0 = None;
     }
@@ -164,6 +173,7 @@ impl<'a> Follower<'a> {
             published_at: now,
             was_seen: false,
             gone_since: Silence::default(),
+            stale_since: Silence::default(),
             is_cancelling: false,
             display: Display::new(session.output.clone()),
             shown_at: None,
@@ -205,7 +215,7 @@ impl<'a> Follower<'a> {
                 self.published_at = now;
             }
             Step::Missed => self.miss(document.is_none(), now).await?,
-            Step::Wait => {}
+            Step::Wait => self.stale_since.end(),
         }
         if let Some(document) = &document {
             self.show(document, now);
@@ -220,6 +230,13 @@ impl<'a> Follower<'a> {
 
     /// Nothing is heard of the job: `is_gone`, not even something old.
     async fn miss(&mut self, is_gone: bool, now: Duration) -> Result<(), CommandError> {
+        if !is_gone && self.stale_since.begins(now) {
+            self.session.output.warn(format_args!(
+                "no coordinator has written about job {} for {} s; it goes on once one runs (Ctrl-C stops waiting)",
+                self.followed.job,
+                STALE_AFTER.as_secs()
+            ));
+        }
         let Some(submission) = &self.followed.submission else {
             if !self.was_seen && now >= self.began_at + self.followed.within {
                 return Err(CommandError::NoJob { job: self.followed.job.clone() });
@@ -234,7 +251,9 @@ impl<'a> Follower<'a> {
             return Ok(());
         }
         self.published_at = now;
-        self.session.output.warn("the fleet's state forgot the job; it is submitted again, and stays one job");
+        if is_gone {
+            self.session.output.warn("the fleet's state forgot the job; it is submitted again, and stays one job");
+        }
         match publish(self.session, self.doors, submission, Duration::ZERO).await {
             Err(CommandError::Queue(error)) => {
                 tracing::warn!(%error, "it cannot be submitted now");
@@ -320,8 +339,9 @@ mod tests {
         assert!(silence.is_new() && !silence.lasts(second(100), limit));
         assert!(!silence.is_new() && !silence.lasts(second(129), limit));
         assert!(silence.lasts(second(130), limit));
+        assert!(!silence.begins(second(130)));
         silence.end();
-        assert!(!silence.lasts(second(131), limit), "another one begins");
+        assert!(silence.begins(second(131)) && !silence.lasts(second(131), limit), "another one begins");
     }
 
     #[test]

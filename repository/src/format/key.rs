@@ -13,7 +13,8 @@ use crate::crypto::{CryptoError, MasterKey};
 /// Bytes of salt that every key file has.
 const SALT_LENGTH: usize = 64;
 
-/// How dear it is to try a password. Memory is `128 * n * r` bytes, time grows with `n * r * p`.
+/// How dear it is to try a password. Each of the `p` lanes takes `128 * n * r` bytes and time that grows with `n * r`; as many
+/// as there are cores are done at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScryptParameters {
     /// Cost: a power of two, at least 2.
@@ -25,20 +26,18 @@ pub struct ScryptParameters {
 }
 
 impl ScryptParameters {
-    /// For new keys: 32 MiB and some tenths of a second, like what restic picks.
+    /// For new keys: 32 MiB a lane and some tenths of a second of one core, like what restic picks.
     pub const DEFAULT: Self = Self { n: 32768, r: 8, p: 5 };
 
-    /// Memory that a key file may ask for: 2 GiB, 64 times the usual.
+    /// Memory that a key file may ask for, in bytes, all lanes together: 2 GiB, 13 times the usual. That bounds the time, too.
     const MEMORY_MAX: u64 = 2 << 30;
-    /// `n * r * p` that a key file may ask for: about 800 times the usual, some minutes.
-    const WORK_MAX: u64 = 1 << 30;
 
     fn check(self) -> Result<scrypt::Params, KeyFileError> {
         let bad = || KeyFileError::BadParameters { n: self.n, r: self.r, p: self.p };
         let [n, r, p] = [self.n, self.r, self.p].map(u64::from);
-        let block = r.checked_mul(n).filter(|block| *block <= Self::MEMORY_MAX / 128).ok_or_else(bad)?;
-        let work = block.checked_mul(p).filter(|work| *work <= Self::WORK_MAX);
-        if !self.n.is_power_of_two() || self.n < 2 || work.is_none() || r * p >= 1 << 30 {
+        let blocks = r.checked_mul(n).and_then(|lane| lane.checked_mul(p));
+        let is_in_bounds = blocks.is_some_and(|blocks| blocks <= Self::MEMORY_MAX / 128);
+        if !self.n.is_power_of_two() || self.n < 2 || !is_in_bounds {
             return Err(bad());
         }
         scrypt::Params::new(self.n.trailing_zeros() as u8, self.r, self.p).map_err(|_| bad())
@@ -285,6 +284,7 @@ mod tests {
             (2, 0, 1),
             (2, 8, 0),
             (1 << 31, 8, 1),
+            (1 << 20, 8, 3),
             (2, 1 << 29, 2),
             (2, u32::MAX, u32::MAX),
         ] {
@@ -292,7 +292,7 @@ mod tests {
             let refused = KeyFile::decode(&json);
             assert!(matches!(refused, Err(KeyFileError::BadParameters { .. })), "{n} {r} {p}");
         }
-        for (n, r, p) in [(2, 1, 1), (32768, 8, 11), (1 << 20, 8, 1), (1024, 16, 3)] {
+        for (n, r, p) in [(2, 1, 1), (32768, 8, 11), (1 << 20, 8, 1), (1 << 20, 8, 2), (1024, 16, 3)] {
             KeyFile::decode(&with(n, r, p).encode().unwrap()).unwrap();
         }
     }

@@ -5,10 +5,10 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{free_port, listens, unique, wait_until};
-use crate::process::{Outcome, run};
+use crate::process::{Outcome, run, send};
 use crate::scratch::Scratch;
 
 /// Where Debian has the programs themselves; those on PATH change to the broker's own user.
@@ -141,7 +141,7 @@ impl PrivateBroker {
 
     /// Stops (`Signal::STOP`) or wakes (`Signal::CONT`) a broker.
     pub fn signal(pid: Pid, signal: Signal) {
-        kill_process(pid, signal).unwrap_or_else(|error| panic!("cannot signal the broker: {error}"));
+        send(pid, signal);
     }
 
     /// Runs `rabbitmqctl` on it.

@@ -2,10 +2,10 @@
 
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 
 use super::{free_port, listens, unique, wait_until};
-use crate::process::run;
+use crate::process::{run, send};
 use crate::scratch::Scratch;
 
 const HERE: u16 = 6379;
@@ -147,7 +147,7 @@ impl PrivateRedis {
     /// Stops (`Signal::STOP`) or wakes (`Signal::CONT`) it.
     pub fn signal(&self, signal: Signal) {
         let Some(running) = &self.running else { panic!("the private Redis does not run") };
-        kill_process(Pid::from_child(running), signal).unwrap_or_else(|error| panic!("cannot signal Redis: {error}"));
+        send(Pid::from_child(running), signal);
     }
 
     /// Runs a command on it; returns the answer.

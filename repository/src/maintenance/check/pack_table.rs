@@ -20,6 +20,11 @@ pub struct PackRow {
 }
 
 impl PackRow {
+    /// The number of its blobs.
+    pub fn blob_count(&self) -> u32 {
+        self.count
+    }
+
     /// Numbers of its blobs, in the order of their offsets.
     pub(super) fn positions(&self) -> std::ops::Range<u32> {
         self.first..self.first + self.count

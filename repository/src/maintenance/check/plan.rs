@@ -7,7 +7,7 @@ use std::str::FromStr;
 use proto::handles::{Random, RandomExt};
 use proto::id::Id;
 
-use super::pack_table::PackTable;
+use super::pack_table::{PackRow, PackTable};
 
 /// How much of the content of packs to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -95,12 +95,15 @@ pub struct PackRead {
     pub pack: Id,
     /// Its length in bytes, by the index.
     pub length: u64,
+    /// The number of its blobs, by the index.
+    pub blobs: u32,
 }
 
 /// The packs to read, by id, without those that are `missing`.
 pub fn plan(table: &PackTable, missing: &HashSet<Id>, read_data: ReadData, random: &dyn Random) -> Vec<PackRead> {
     let there = table.packs().iter().filter(|row| !missing.contains(&row.id));
-    let mut reads: Vec<PackRead> = there.map(|row| PackRead { pack: row.id, length: row.length }).collect();
+    let read = |row: &PackRow| PackRead { pack: row.id, length: row.length, blobs: row.blob_count() };
+    let mut reads: Vec<PackRead> = there.map(read).collect();
     match read_data {
         ReadData::None => reads.clear(),
         ReadData::All => {}
