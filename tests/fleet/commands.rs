@@ -37,9 +37,11 @@ fn a_fleet_that_is_not_there_is_waited_for_and_named() {
 fn one_url_a_wrong_one_and_one_with_a_password_are_told_apart() {
     let fleet = with_files("fleet-urls");
     let place = fleet.path("tree");
-    let half = Longshore::new().variable("LONGSHORE_AMQP_URL", "amqp://127.0.0.1");
-    let half = half.run(["backup", &place]).expect_code(2);
-    assert!(half.stderr.contains("LONGSHORE_REDIS_URL"), "{}", half.stderr);
+    let [amqp, redis] = [("LONGSHORE_AMQP_URL", "amqp://127.0.0.1"), ("LONGSHORE_REDIS_URL", "redis://127.0.0.1")];
+    for (given, missing) in [(amqp, redis), (redis, amqp)] {
+        let half = Longshore::new().variable(given.0, given.1).run(["backup", &place]).expect_code(2);
+        assert!(half.stderr.contains(missing.0), "{}", half.stderr);
+    }
     let secret = fleet.run(&["--amqp", "amqp://guest:s3cret@127.0.0.1", "job", "list"]).expect_code(2);
     assert!(secret.stderr.contains("LONGSHORE_AMQP_URL") && !secret.stderr.contains("s3cret"), "{}", secret.stderr);
     for (flag, url) in [("--amqp", "amqp://127.0.0.1:1"), ("--redis", "redis://127.0.0.1:1")] {

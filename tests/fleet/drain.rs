@@ -61,8 +61,8 @@ fn heavy_a_worker_leaves_in_the_middle_of_a_long_range() {
     // Each accepted partition was started once, but for what was handed back.
     assert_eq!(handed_back, usize::from(full()), "{said}");
     assert!(started_by_other <= partitions(&summary) as f64, "{summary}");
+    fleet.restic.assert_clean();
     let theirs = fleet.restic.backup(fleet.scratch.path(), &["--force"], [&place]);
     assert_same_tree((&fleet.restic, snapshot_of(&summary)), (&fleet.restic, &theirs.snapshot), &place);
     assert_eq!(theirs.count("data_blobs"), 0);
-    fleet.restic.assert_clean();
 }

@@ -167,10 +167,10 @@ async fn foreign_messages_are_refused_counted_and_harmless() {
     let summary = follow(&fleet, job.as_str()).expect_code(0).message("summary");
 
     assert_eq!(summary["files_new"].as_u64(), Some(3_000), "{summary}");
+    fleet.restic.assert_clean();
     let theirs = fleet.restic.backup(fleet.scratch.path(), &["--force"], [&place]);
     assert_same_tree((&fleet.restic, snapshot_of(&summary)), (&fleet.restic, &theirs.snapshot), &place);
     assert_eq!(theirs.count("data_blobs"), 0);
-    fleet.restic.assert_clean();
     let reasons = |refused: &[(&'static str, Vec<u8>)]| refused.iter().map(|(reason, _)| *reason).collect::<Vec<_>>();
     assert_counted(leads, "longshore_jobs_refused_total", &[], &reasons(&refused_jobs));
     assert_counted(leads, "longshore_reports_dropped_total", &[], &dropped);

@@ -128,10 +128,11 @@ impl Ground {
         let ours = done.summary["snapshot_id"].as_str().expect("a snapshot").to_owned();
         assert_eq!(restic.ids("locks"), Vec::<String>::new(), "nothing is left locked");
         assert_eq!(restic.snapshots().len(), 1, "one job makes one snapshot");
+        // Before restic could add what is missing.
+        restic.assert_clean();
         let theirs = back_up(self.fleet.scratch.path());
         assert_eq!(subtree(restic, &theirs.snapshot, &self.place), subtree(restic, &ours, &self.place));
         assert_eq!(theirs.count("data_blobs"), 0, "{}", theirs.summary);
-        restic.assert_clean();
     }
 
     /// The record of a job, if the repository is a folder.

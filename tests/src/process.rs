@@ -2,11 +2,17 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::services::wait_until;
+use crate::services::pause;
+
+/// Who was told to stop has stopped by then.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// How often that is looked at.
+const STOP_STEP: Duration = Duration::from_millis(1);
 
 /// What a finished program left.
 #[derive(Clone, Debug)]
@@ -80,7 +86,13 @@ pub fn describe(command: &Command) -> String {
 pub fn send(pid: Pid, signal: Signal) {
     kill_process(pid, signal).unwrap_or_else(|error| panic!("cannot signal process {pid:?}: {error}"));
     if signal == Signal::STOP {
-        wait_until("a process did not stop", || has_stopped(pid));
+        for _ in 0..STOP_LIMIT.as_millis() / STOP_STEP.as_millis() {
+            if has_stopped(pid) {
+                return;
+            }
+            pause(STOP_STEP);
+        }
+        panic!("process {pid:?} did not stop within {STOP_LIMIT:?}");
     }
 }
 

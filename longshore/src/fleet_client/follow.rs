@@ -198,7 +198,10 @@ impl<'a> Follower<'a> {
             }
             Err(error) => return Err(error.into()),
         };
-        self.away_since.end();
+        if !self.away_since.is_new() {
+            self.away_since.end();
+            self.news.seen_at = now; // what nobody could read was not silence
+        }
         if document.is_some() {
             self.was_seen = true;
             self.gone_since.end();

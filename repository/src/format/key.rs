@@ -13,8 +13,8 @@ use crate::crypto::{CryptoError, MasterKey};
 /// Bytes of salt that every key file has.
 const SALT_LENGTH: usize = 64;
 
-/// How dear it is to try a password. Each of the `p` lanes takes `128 * n * r` bytes and time that grows with `n * r`; as many
-/// as there are cores are done at the same time.
+/// How dear it is to try a password. Each of the `p` lanes takes `128 * n * r` bytes, and time that grows with `n * r`; some
+/// are done at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScryptParameters {
     /// Cost: a power of two, at least 2.
@@ -29,18 +29,29 @@ impl ScryptParameters {
     /// For new keys: 32 MiB a lane and some tenths of a second of one core, like what restic picks.
     pub const DEFAULT: Self = Self { n: 32768, r: 8, p: 5 };
 
-    /// Memory that a key file may ask for, in bytes, all lanes together: 2 GiB, 13 times the usual. That bounds the time, too.
-    const MEMORY_MAX: u64 = 2 << 30;
+    /// Memory that a lane of a key file may ask for, in bytes: 2 GiB, 64 times the usual.
+    const LANE_MAX: u64 = 2 << 30;
+    /// `n * r * p` that a key file may ask for: about 800 times the usual, some minutes.
+    const WORK_MAX: u64 = 1 << 30;
+    /// Memory of the lanes that are done at the same time, in bytes; a single one may take more.
+    const LANES_AT_ONCE_BYTES: u64 = 96 << 20;
 
     fn check(self) -> Result<scrypt::Params, KeyFileError> {
         let bad = || KeyFileError::BadParameters { n: self.n, r: self.r, p: self.p };
         let [n, r, p] = [self.n, self.r, self.p].map(u64::from);
-        let blocks = r.checked_mul(n).and_then(|lane| lane.checked_mul(p));
-        let is_in_bounds = blocks.is_some_and(|blocks| blocks <= Self::MEMORY_MAX / 128);
-        if !self.n.is_power_of_two() || self.n < 2 || !is_in_bounds {
+        let lane = r.checked_mul(n).filter(|lane| *lane <= Self::LANE_MAX / 128).ok_or_else(bad)?;
+        let work = lane.checked_mul(p).filter(|work| *work <= Self::WORK_MAX);
+        if !self.n.is_power_of_two() || self.n < 2 || work.is_none() || r * p >= 1 << 30 {
             return Err(bad());
         }
         scrypt::Params::new(self.n.trailing_zeros() as u8, self.r, self.p).map_err(|_| bad())
+    }
+
+    /// So many lanes are done at the same time on `cores`: what they take together does not grow with the machine.
+    fn lanes_at_once(self, cores: usize) -> usize {
+        let lane_bytes = (128 * u64::from(self.n) * u64::from(self.r)).max(1);
+        let fitting = (Self::LANES_AT_ONCE_BYTES / lane_bytes).min(u64::from(self.p)) as usize;
+        fitting.min(cores).max(1)
     }
 }
 
@@ -110,6 +121,9 @@ pub enum KeyFileError {
     /// name tells: it is the digest of the content).
     #[error("the password does not open this key")]
     WrongPassword,
+    /// The machine gives no threads to try the password with.
+    #[error("no threads to try the password with")]
+    Threads(#[source] rayon::ThreadPoolBuildError),
     /// What the password opened is not a master key.
     #[error("the key file does not hold a master key")]
     BadContent(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -135,7 +149,7 @@ impl KeyFile {
     /// Seals `master` under `password`.
     ///
     /// # Errors
-    /// `BadParameters`, or `BadContent` if the source of randomness is broken.
+    /// `BadParameters`, `Threads`, or `BadContent` if the source of randomness is broken.
     pub fn create(
         master: &MasterKey,
         password: &[u8],
@@ -186,10 +200,10 @@ impl KeyFile {
         ScryptParameters { n: self.n, r: self.r, p: self.p }
     }
 
-    /// The master key. Takes as long as [`KeyFile::parameters`] say, on this thread.
+    /// The master key. Takes as long as [`KeyFile::parameters`] say; this thread waits.
     ///
     /// # Errors
-    /// `WrongPassword`; `BadContent` if the password fits and yet there is no key.
+    /// `WrongPassword`; `Threads`; `BadContent` if the password fits and yet there is no key.
     pub fn open(&self, password: &[u8]) -> Result<MasterKey, KeyFileError> {
         let plain = match derive(password, &self.salt, self.parameters())?.open(&self.data) {
             Ok(plain) => Zeroizing::new(plain),
@@ -209,8 +223,13 @@ fn bad_content(error: impl std::error::Error + Send + Sync + 'static) -> KeyFile
 }
 
 fn derive(password: &[u8], salt: &[u8], parameters: ScryptParameters) -> Result<MasterKey, KeyFileError> {
+    let checked = parameters.check()?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // Threads of its own: those that everybody shares would be as many as there are cores, and stay.
+    let lanes = rayon::ThreadPoolBuilder::new().num_threads(parameters.lanes_at_once(cores));
+    let lanes = lanes.build().map_err(KeyFileError::Threads)?;
     let mut material = Zeroizing::new([0; 64]);
-    scrypt::scrypt(password, salt, &parameters.check()?, &mut material[..]).map_err(bad_content)?;
+    lanes.install(|| scrypt::scrypt(password, salt, &checked, &mut material[..])).map_err(bad_content)?;
     MasterKey::from_material(&material).map_err(bad_content)
 }
 
@@ -284,7 +303,6 @@ mod tests {
             (2, 0, 1),
             (2, 8, 0),
             (1 << 31, 8, 1),
-            (1 << 20, 8, 3),
             (2, 1 << 29, 2),
             (2, u32::MAX, u32::MAX),
         ] {
@@ -292,9 +310,17 @@ mod tests {
             let refused = KeyFile::decode(&json);
             assert!(matches!(refused, Err(KeyFileError::BadParameters { .. })), "{n} {r} {p}");
         }
-        for (n, r, p) in [(2, 1, 1), (32768, 8, 11), (1 << 20, 8, 1), (1 << 20, 8, 2), (1024, 16, 3)] {
+        for (n, r, p) in [(2, 1, 1), (32768, 8, 11), (1 << 20, 8, 1), (1 << 20, 8, 3), (1024, 16, 3)] {
             KeyFile::decode(&with(n, r, p).encode().unwrap()).unwrap();
         }
+    }
+
+    #[test]
+    fn lanes_done_at_once_take_no_more_on_larger_machines() {
+        let at_once = |(n, r, p), cores| ScryptParameters { n, r, p }.lanes_at_once(cores);
+        let usual = (32768, 8, 5);
+        assert_eq!([1, 2, 64].map(|cores| at_once(usual, cores)), [1, 2, 3]);
+        assert_eq!([(1 << 20, 8, 3), (2, 1, 1), (1024, 8, 64)].map(|key| at_once(key, 16)), [1, 1, 16]);
     }
 
     #[test]

@@ -39,15 +39,15 @@ pub enum RepositoryError {
         /// Keys that were not, because there are too many. A hint chooses which come first.
         untried: usize,
     },
-    /// A key file was made by another program in a way that is not known here. restic refuses such
-    /// a repository too.
+    /// A key file was made by another program in a way that is not known here, where restic refuses such a repository
+    /// too; or there are no means to try the password.
     #[error("{name} in {location} is a key that cannot be used")]
     ForeignKey {
         /// The key file.
         name: String,
         /// The storage, without secrets.
         location: String,
-        /// What is unknown about it.
+        /// What is unknown about it, or lacks.
         source: KeyFileError,
     },
     /// A file does not hold what was written, or is gone although others refer to it.

@@ -190,9 +190,11 @@ async fn try_key(
     match off_thread(open).await? {
         Ok(key) => Ok(Some(key)),
         Err(KeyFileError::WrongPassword) => Ok(None),
-        Err(source @ (KeyFileError::UnknownDerivation { .. } | KeyFileError::BadParameters { .. })) => {
-            Err(RepositoryError::ForeignKey { name, location: storage.location(), source })
-        }
+        Err(
+            source @ (KeyFileError::UnknownDerivation { .. }
+            | KeyFileError::BadParameters { .. }
+            | KeyFileError::Threads(_)),
+        ) => Err(RepositoryError::ForeignKey { name, location: storage.location(), source }),
         Err(source) => Err(damaged(storage, name, source.into())),
     }
 }

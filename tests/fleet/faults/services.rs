@@ -44,8 +44,8 @@ fn redis_stops_and_starts_empty() {
     let (_coordinator, worker) = (ground.coordinator("coordinator"), ground.worker("worker"));
     let (job, held) = ground.submit_and_hold(&[&worker]);
     let job = job.id;
-    go_on(&[&worker]);
     ground.fleet.redis.kill();
+    go_on(&[&worker]);
     pause(away_for());
     ground.fleet.redis.start_again();
     let done = ground.job(job).end(&held);
